@@ -46,7 +46,7 @@ class SampleFacts:
 
     samples: how many there are. keys: of all samples. rows: how many rows they are of. requests: of all.
     hidden: without a gold answer. empty_golds: whose gold answer is a text without characters. single_choices: of
-    multiple choice, with one choice. twin_golds: whose right choice has the text of another one.
+    multiple choice, with one choice, which is gold. twin_golds: whose right choice has the text of another one.
     kinds: of the requests; shown: of their media. is_talk: whether requests hold the model's own answers.
     offers_tools: whether they offer functions. with_media: samples with media, and first_problem: of media that cannot
     be shown, in how many samples media_problems. unreadable: places of samples that no model can read.
@@ -99,7 +99,7 @@ class SampleFacts:
         self.keys.add(sample.key)
         self.hidden += sample.target is None and not sample.problem
         self.empty_golds += sample.target == ""
-        self.single_choices += len(sample.choices) == 1
+        self.single_choices += len(sample.choices) == 1 and sample.target is not None
         if len(set(sample.choices)) < len(sample.choices):
             golds = sample.target if isinstance(sample.target, tuple) else (sample.target,)
             right = {gold for gold in golds if isinstance(gold, int)}

@@ -376,7 +376,7 @@ def test_what_has_no_effect_is_said() -> None:
     assert "rivers: 1 of 2 samples have the text of the right choice twice, of which only one counts" in run().stderr
     Path("rivers.jsonl").write_text('{"question": "a", "answer": 0}\n{"question": "b", "answer": null}\n')
     write(TASK.replace("[甲, 乙, 丙]", "[甲]"))
-    assert "rivers: 2 of 2 samples have a single choice, which is right whatever the model is" in run().stderr
+    assert "rivers: 1 of 2 samples have a single choice, which is right whatever the model is" in run().stderr
     Path("rivers.jsonl").write_text('{"question": "a", "answer": "b"}\n{"question": "b", "answer": ""}\n')
     write(GENERATED)
     assert "rivers: 1 of 2 samples have an empty text as gold answer, which only an empty answer eq" in run().stderr
