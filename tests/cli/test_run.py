@@ -85,6 +85,7 @@ def test_score_needs_neither_rows_nor_model(monkeypatch: pytest.MonkeyPatch) -> 
     assert (again.exit_code, again.stdout) == (0, first.stdout)
 
 
+@pytest.mark.usefixtures("hangs_up")
 @pytest.mark.parametrize("how", ["ctrl-c", "SIGTERM", "SIGHUP"])
 def test_an_interrupted_run_names_the_command_that_goes_on(
     how: str, stopping: Callable[[Callable[[], object]], None]

@@ -154,6 +154,7 @@ def test_a_port_of_the_user_that_is_taken(checkpoint: Path, program: Path) -> No
 
 
 @pytest.mark.slow
+@pytest.mark.usefixtures("hangs_up")
 @pytest.mark.parametrize("number", [signal.SIGINT, signal.SIGTERM, signal.SIGHUP, signal.SIGKILL])
 def test_the_server_ends_with_the_run_however_that_ends(checkpoint: Path, program: Path, number: int) -> None:
     args = f"pretrained={checkpoint},executable={program},notes={program.parent}/notes,how=never"
