@@ -308,7 +308,7 @@ class Pace:
         was_limited = self.rate < float("inf")
         if not was_limited:
             self._unlimited = count
-        elif now >= self._next_trial:
+        elif not many and count.begun - count.refused >= 5 and now >= self._next_trial:
             since = max(self._tried[1], now - _LONGEST_MEMORY)
             starts = begun_between(self._starts, since, self._latest_known(now))
             expected = 1 - (1 - self.random.share) / self._overshoot
