@@ -23,10 +23,12 @@ def likely_encoding(data: bytes) -> str | None:
             return name if _decoded(data, name) is not None else None
     if wide := wide_encoding(data):
         return wide
+    # GB 2312 has the characters of nearly every text in simplified Chinese; Big5's first plane has punctuation and the
+    # 5,401 characters that are used most.
     candidates: tuple[tuple[str, Callable[[str], bool], float], ...] = (
-        ("gb18030", _is_common_in_gb, _ENOUGH),
-        ("shift_jis", _is_kana, _SHARE_OF_KANA),
-        ("big5", _is_common_in_big5, _ENOUGH),
+        ("gb18030", lambda character: bool(character.encode("gb2312", "ignore")), _ENOUGH),
+        ("shift_jis", lambda character: "\u3040" <= character <= "\u30ff", _SHARE_OF_KANA),
+        ("big5", lambda character: b"\xa1" <= character.encode("big5", "ignore")[:1] < b"\xc7", _ENOUGH),
     )
     readings = {name: _decoded(data, name) for name, _, _ in candidates}
     for name, is_common, share in candidates:
@@ -74,17 +76,3 @@ def _decoded(data: bytes, name: str) -> str | None:
         return data.decode(name)
     except UnicodeDecodeError:
         return None
-
-
-def _is_common_in_gb(character: str) -> bool:
-    """Of GB 2312, which has the characters of nearly every text in simplified Chinese."""
-    return bool(character.encode("gb2312", "ignore"))
-
-
-def _is_common_in_big5(character: str) -> bool:
-    """Of Big5's first plane: punctuation and the 5,401 characters that are used most."""
-    return b"\xa1" <= character.encode("big5", "ignore")[:1] < b"\xc7"
-
-
-def _is_kana(character: str) -> bool:
-    return "\u3040" <= character <= "\u30ff"

@@ -81,57 +81,57 @@ static inline float sum(vec of) { FOLDED(plus) }
 static inline float largest(vec of) { FOLDED(higher) }
 #undef FOLDED
 
+/* Lanes of two vectors: those of the first and the second in turn, so many of each at a time. FIRST_n and SECOND_n take
+ * the even and the odd ones of such groups of n lanes from both. */
+#if LANES == 16
+#define FIRST_1 {0, 16, 2, 18, 4, 20, 6, 22, 8, 24, 10, 26, 12, 28, 14, 30}
+#define SECOND_1 {1, 17, 3, 19, 5, 21, 7, 23, 9, 25, 11, 27, 13, 29, 15, 31}
+#define FIRST_2 {0, 1, 16, 17, 4, 5, 20, 21, 8, 9, 24, 25, 12, 13, 28, 29}
+#define SECOND_2 {2, 3, 18, 19, 6, 7, 22, 23, 10, 11, 26, 27, 14, 15, 30, 31}
+#define FIRST_4 {0, 1, 2, 3, 16, 17, 18, 19, 8, 9, 10, 11, 24, 25, 26, 27}
+#define SECOND_4 {4, 5, 6, 7, 20, 21, 22, 23, 12, 13, 14, 15, 28, 29, 30, 31}
+#define FIRST_8 {0, 1, 2, 3, 4, 5, 6, 7, 16, 17, 18, 19, 20, 21, 22, 23}
+#define SECOND_8 {8, 9, 10, 11, 12, 13, 14, 15, 24, 25, 26, 27, 28, 29, 30, 31}
+#else
+#define FIRST_1 {0, 8, 2, 10, 4, 12, 6, 14}
+#define SECOND_1 {1, 9, 3, 11, 5, 13, 7, 15}
+#define FIRST_2 {0, 1, 8, 9, 4, 5, 12, 13}
+#define SECOND_2 {2, 3, 10, 11, 6, 7, 14, 15}
+#define FIRST_4 {0, 1, 2, 3, 8, 9, 10, 11}
+#define SECOND_4 {4, 5, 6, 7, 12, 13, 14, 15}
+#endif
+
 /* The sums of as many vectors as a vector has lanes, each as `sum` takes it; `of` is used up. */
 static inline vec sums(vec *of) {
-#if LANES == 16
-#define ADD(WIDTH, FIRST, SECOND)           \
+#define ADD(WIDTH)                        \
     for (int one = 0; one < WIDTH; one++) \
-        of[one] = __builtin_shuffle(of[one], of[one + WIDTH], (whole)FIRST) + \
-                  __builtin_shuffle(of[one], of[one + WIDTH], (whole)SECOND);
-#define LIST(...) {__VA_ARGS__}
-    ADD(8, LIST(0, 1, 2, 3, 4, 5, 6, 7, 16, 17, 18, 19, 20, 21, 22, 23),
-        LIST(8, 9, 10, 11, 12, 13, 14, 15, 24, 25, 26, 27, 28, 29, 30, 31))
-    ADD(4, LIST(0, 1, 2, 3, 16, 17, 18, 19, 8, 9, 10, 11, 24, 25, 26, 27),
-        LIST(4, 5, 6, 7, 20, 21, 22, 23, 12, 13, 14, 15, 28, 29, 30, 31))
-    ADD(2, LIST(0, 1, 16, 17, 4, 5, 20, 21, 8, 9, 24, 25, 12, 13, 28, 29),
-        LIST(2, 3, 18, 19, 6, 7, 22, 23, 10, 11, 26, 27, 14, 15, 30, 31))
-    ADD(1, LIST(0, 16, 2, 18, 4, 20, 6, 22, 8, 24, 10, 26, 12, 28, 14, 30),
-        LIST(1, 17, 3, 19, 5, 21, 7, 23, 9, 25, 11, 27, 13, 29, 15, 31))
-#undef LIST
+        of[one] = __builtin_shuffle(of[one], of[one + WIDTH], (whole)FIRST_##WIDTH) + \
+                  __builtin_shuffle(of[one], of[one + WIDTH], (whole)SECOND_##WIDTH);
+#if LANES == 16
+    ADD(8)
+#endif
+    ADD(4)
+    ADD(2)
+    ADD(1)
 #undef ADD
     return of[0];
-#else
-    vec found;
-    for (int one = 0; one < LANES; one++) found[one] = sum(of[one]);
-    return found;
-#endif
 }
 
 /* As many vectors as a vector has lanes, turned: lane i of vector j becomes lane j of vector i. */
 static inline __attribute__((always_inline)) void turn(bits *rows) {
-#define SWAP(WIDTH, FIRST, SECOND)                                             \
-    for (int one = 0; one < LANES; one++)                                      \
-        if (!(one & WIDTH)) {                                                  \
-            bits upper = rows[one], lower = rows[one + WIDTH];                 \
-            rows[one] = __builtin_shuffle(upper, lower, (bits)FIRST);          \
-            rows[one + WIDTH] = __builtin_shuffle(upper, lower, (bits)SECOND); \
+#define SWAP(WIDTH)                                                                    \
+    for (int one = 0; one < LANES; one++)                                              \
+        if (!(one & WIDTH)) {                                                          \
+            bits upper = rows[one], lower = rows[one + WIDTH];                         \
+            rows[one] = __builtin_shuffle(upper, lower, (bits)FIRST_##WIDTH);          \
+            rows[one + WIDTH] = __builtin_shuffle(upper, lower, (bits)SECOND_##WIDTH); \
         }
-#define LIST(...) {__VA_ARGS__}
+    SWAP(1)
+    SWAP(2)
+    SWAP(4)
 #if LANES == 16
-    SWAP(1, LIST(0, 16, 2, 18, 4, 20, 6, 22, 8, 24, 10, 26, 12, 28, 14, 30),
-         LIST(1, 17, 3, 19, 5, 21, 7, 23, 9, 25, 11, 27, 13, 29, 15, 31))
-    SWAP(2, LIST(0, 1, 16, 17, 4, 5, 20, 21, 8, 9, 24, 25, 12, 13, 28, 29),
-         LIST(2, 3, 18, 19, 6, 7, 22, 23, 10, 11, 26, 27, 14, 15, 30, 31))
-    SWAP(4, LIST(0, 1, 2, 3, 16, 17, 18, 19, 8, 9, 10, 11, 24, 25, 26, 27),
-         LIST(4, 5, 6, 7, 20, 21, 22, 23, 12, 13, 14, 15, 28, 29, 30, 31))
-    SWAP(8, LIST(0, 1, 2, 3, 4, 5, 6, 7, 16, 17, 18, 19, 20, 21, 22, 23),
-         LIST(8, 9, 10, 11, 12, 13, 14, 15, 24, 25, 26, 27, 28, 29, 30, 31))
-#else
-    SWAP(1, LIST(0, 8, 2, 10, 4, 12, 6, 14), LIST(1, 9, 3, 11, 5, 13, 7, 15))
-    SWAP(2, LIST(0, 1, 8, 9, 4, 5, 12, 13), LIST(2, 3, 10, 11, 6, 7, 14, 15))
-    SWAP(4, LIST(0, 1, 2, 3, 8, 9, 10, 11), LIST(4, 5, 6, 7, 12, 13, 14, 15))
+    SWAP(8)
 #endif
-#undef LIST
 #undef SWAP
 }
 

@@ -20,53 +20,15 @@ AnswerForm = Literal["letter", "index from 0", "index from 1", "text of an optio
 
 # In the order of preference; compared without case, spaces, dashes and underscores.
 _QUESTION = (
-    *(
-        "question",
-        "问题",
-        "题目",
-        "题干",
-        "問題",
-        "題目",
-        "題幹",
-        "stem",
-        "problem",
-        "prompt",
-        "query",
-        "q",
-        "提问",
-        "题目内容",
-    ),
-    *("instruction", "input", "text", "sentence", "content"),
-)
+    "question", "问题", "题目", "题干", "問題", "題目", "題幹", "stem", "problem", "prompt", "query", "q", "提问",
+    "题目内容", "instruction", "input", "text", "sentence", "content",
+)  # fmt: skip
 _PASSAGE = ("context", "passage", "article", "材料", "文章", "paragraph", "document", "story", "premise")
 _ANSWER = (
-    *(
-        "answer",
-        "答案",
-        "answerkey",
-        "label",
-        "gold",
-        "target",
-        "correct",
-        "correctanswer",
-        "answers",
-        "正确答案",
-        "正確答案",
-    ),
-    *(
-        "标准答案",
-        "参考答案",
-        "正确选项",
-        "标签",
-        "output",
-        "solution",
-        "response",
-        "completion",
-        "reference",
-        "expected",
-    ),
-    *("groundtruth", "class", "category", "类别"),
-)
+    "answer", "答案", "answerkey", "label", "gold", "target", "correct", "correctanswer", "answers", "正确答案",
+    "正確答案", "标准答案", "参考答案", "正确选项", "标签", "output", "solution", "response", "completion", "reference",
+    "expected", "groundtruth", "class", "category", "类别",
+)  # fmt: skip
 _ID = re.compile(r"(.*[ _-])?(id|idx|index|uid|qid|no)|题号|编号|序号|__index_level_\d+__", re.IGNORECASE)
 _CJK = re.compile(r"[\u3400-\u9fff]")
 

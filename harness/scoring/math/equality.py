@@ -41,7 +41,7 @@ def math_equal(
     percent: whether `50%` also equals `50`. It always equals `0.5`.
     seconds: of processor time, after which a comparison is given up.
 
-    What is no mathematics is compared as text, without case and white space.
+    What is no mathematics is compared as text, without white space, and words of four letters or more without case.
     """
     allowed = _Allowed(tolerance, absolute, percent)
     if (left := rational(answer)) is not None and (right := rational(gold)) is not None:
