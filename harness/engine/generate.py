@@ -23,6 +23,25 @@ Verify = Callable[[Sequence[int], torch.Tensor], None]
 """(tokens, logits of what follows them): raises when a plain pass gives something else. Called once."""
 
 
+class _FirstStep:
+    """Has the first step of whichever lane compared with a plain pass, if it is to be, while the others wait."""
+
+    def __init__(self, verify: Verify | None, lanes: Lanes, attention: SharedAttention) -> None:
+        self.is_over = verify is None
+        self._verify = verify
+        self._lanes = lanes
+        self._attention = attention
+        self._one = threading.Lock()
+
+    def __call__(self, tokens: Sequence[int], logits: torch.Tensor) -> None:
+        with self._one:
+            verify, self._verify = self._verify, None
+        if verify is not None:
+            with self._attention.inactive(), self._lanes.undivided():
+                verify(tokens, logits)
+            self.is_over = True
+
+
 class SharedGenerator:
     """Continues prompts by a plan.
 
@@ -42,8 +61,6 @@ class SharedGenerator:
         self.verify: Verify | None = None
         self.lanes: list[GenerationLane] = []
         self._count = lanes
-        self._checking = threading.Lock()
-        self._checked = threading.Event()
 
     @property
     def computed_tokens(self) -> int:
@@ -59,7 +76,9 @@ class SharedGenerator:
         # Equal parts of the rows, where these are fewer than there is room for.
         size = -(-min(self.slots, len(rows)) // self._count)
         longest = self._longest_slot(prompts)
+        verify, self.verify = self.verify, None
         with Lanes(self._count, self.attention) as lanes:
+            check = _FirstStep(verify, lanes, self.attention)
             self.lanes = [
                 GenerationLane(
                     self.decoder,
@@ -67,14 +86,19 @@ class SharedGenerator:
                     self.limits,
                     self.steps(),
                     DecodeCache(size, longest),
-                    self._check,
+                    check,
                     lanes.widen,
                 )
                 for _ in range(self._count)
             ]
-            yield from self.lanes[0].run() if self._count == 1 else self._run_in(lanes)
+            if self._count == 1:
+                yield from self.lanes[0].run()
+                return
+            while stem := waiting.stem():
+                yield from self.lanes[0].prefill(stem)
+            yield from self._run_in(lanes, check)
 
-    def _run_in(self, lanes: Lanes) -> Iterator[Piece]:
+    def _run_in(self, lanes: Lanes, check: _FirstStep) -> Iterator[Piece]:
         """What all lanes give, as it comes; nothing of it before one of their steps was checked."""
         given: queue.SimpleQueue[Piece | int] = queue.SimpleQueue()
 
@@ -85,8 +109,6 @@ class SharedGenerator:
             finally:
                 given.put(number)
 
-        if self.verify is None:
-            self._checked.set()
         ends = [lanes.begin(functools.partial(work, number)) for number in range(len(self.lanes))]
         early: list[Piece] = []
         left = len(ends)
@@ -94,9 +116,9 @@ class SharedGenerator:
             found = given.get()
             lanes.tell()
             if isinstance(found, int):
-                ends[found]()
+                ends[found].result()
                 left -= 1
-            elif self._checked.is_set():
+            elif check.is_over:
                 yield from early
                 early.clear()
                 yield found
@@ -112,11 +134,3 @@ class SharedGenerator:
             for row in self.plan.rows
             for item, segment in row.ends
         )
-
-    def _check(self, tokens: Sequence[int], logits: torch.Tensor) -> None:
-        with self._checking:
-            verify, self.verify = self.verify, None
-        if verify is not None:
-            with self.attention.inactive():
-                verify(tokens, logits)
-            self._checked.set()

@@ -78,19 +78,23 @@ class GenerationLane:
                 rows = self.queue.take(free, self.limits, wait=not self._active)
                 if not rows:
                     return
-                try:
-                    yield from self._prefill(rows)
-                except BaseException:
-                    self.queue.clear()  # what continues these rows is not to be given up as too large
-                    raise
-                finally:
-                    self.queue.end(rows)
+                yield from self.prefill(rows)
                 continue
             entering = self._ready.popleft()
             if entering.own is not None:
                 self._cache.put(len(self._active), entering.own, entering.length)
                 entering.own = None
             self._active.append(entering)
+
+    def prefill(self, rows: list[PlanRow]) -> Iterator[Piece]:
+        """Compute prompts that were taken from the queue."""
+        try:
+            yield from self._prefill(rows)
+        except BaseException:
+            self.queue.clear()  # what continues these rows is not to be given up as too large
+            raise
+        finally:
+            self.queue.end(rows)
 
     def _prefill(self, rows: list[PlanRow]) -> Iterator[Piece]:
         alive = [row for row in rows if self.queue.has(row)]

@@ -11,7 +11,7 @@ import contextlib
 import os
 import threading
 from collections.abc import Callable, Iterator
-from concurrent.futures import ThreadPoolExecutor
+from concurrent.futures import Future, ThreadPoolExecutor
 from contextlib import AbstractContextManager
 from types import TracebackType
 from typing import TYPE_CHECKING, Any, Self, TypeVar
@@ -128,16 +128,22 @@ class Lanes:
         self._attention.halted = kind is not None
         self._pool.shutdown(cancel_futures=True)
         self._attention.halted = False
+        self._pool = None  # it knows these lanes, and they what they attend by, which would keep a model
         torch.set_num_threads(self._threads)  # some libraries have one number for all threads
         self.tell()
 
-    def begin(self, work: Callable[[], Found]) -> Callable[[], Found]:
-        """Do this in a lane, as soon as one is free. Returns what waits for its end and gives what it gave."""
+    def do(self, work: Callable[[], Found]) -> Future[Found]:
+        """Do this here and now."""
+        done: Future[Found] = Future()
+        done.set_result(work())
+        return done
+
+    def begin(self, work: Callable[[], Found]) -> Future[Found]:
+        """Do this in a lane, as soon as one is free."""
         if self._pool is None:
-            found = work()
-            return lambda: found
+            return self.do(work)
         self._count(1)
-        return self._pool.submit(self._done, work).result
+        return self._pool.submit(self._done, work)
 
     def _done(self, work: Callable[[], Found]) -> Found:
         try:
@@ -153,6 +159,17 @@ class Lanes:
         """Give the lane that calls this all of torch's threads, where the others have nothing left to do."""
         if self._pool is not None and self._left == 1 and torch.get_num_threads() < self._threads:
             torch.set_num_threads(self._threads)
+
+    @contextlib.contextmanager
+    def undivided(self) -> Iterator[None]:
+        """Within the block the lane that calls this has all of torch's threads: the others wait for it."""
+        share = torch.get_num_threads()
+        if self._pool is not None:
+            torch.set_num_threads(self._threads)
+        try:
+            yield
+        finally:
+            torch.set_num_threads(share)
 
     def tell(self) -> None:
         """Say to the clock of the run how much of the time since it was last told went to attention."""

@@ -63,6 +63,16 @@ class PromptQueue:
             self._under_way.update(row.index for row in batch)
             return batch
 
+    def stem(self) -> list[PlanRow]:
+        """The shared prefix that all rows which are left continue, once there is nothing else to begin with."""
+        with self._changed:
+            ready = (row for row in self._queue if row.parent is None or row.parent in self.prefixes)
+            first, second = next(ready, None), next(ready, None)
+            if first is None or second is not None or not first.children:
+                return []
+            self._queue.remove(first)
+            return [first]
+
     def clear(self) -> None:
         """Let nobody take anything any more."""
         with self._changed:

@@ -4,8 +4,8 @@ from __future__ import annotations
 
 import functools
 import time
-from collections import deque
 from collections.abc import Callable, Iterable, Iterator, Sequence
+from concurrent.futures import FIRST_COMPLETED, Future, wait
 from dataclasses import dataclass, field
 
 import torch
@@ -24,6 +24,10 @@ from harness.engine.sampling import check_finite
 from harness.engine.tokens import ScoreSequence
 
 
+_SMALL = 4
+"""The first and the last batches of a run hold such a part of what others do."""
+
+
 @dataclass(slots=True)
 class _Pass:
     """A batch on its way: rows, and what the device will have found of them. `failed` are pieces without a pass.
@@ -40,11 +44,24 @@ class _Pass:
 
 
 @dataclass(frozen=True, slots=True)
-class _UnderWay:
-    """A batch that was begun: what waits for its end, and the shared prefixes that it computes."""
+class _Chain:
+    """Batches that are computed one after another; is_alone: while no other is."""
 
     planned: PlannedScores
-    wait: Callable[[], Iterable[_Pass]]
+    batches: Sequence[list[PlanRow]]
+    is_alone: bool = False
+
+    @property
+    def rows(self) -> list[PlanRow]:
+        return [row for batch in self.batches for row in batch]
+
+
+@dataclass(frozen=True, slots=True, eq=False)
+class _UnderWay:
+    """Batches that were begun: what they will have given, and the shared prefixes that they compute."""
+
+    planned: PlannedScores
+    passes: Future[list[_Pass]]
     prefixes: set[int]
 
 
@@ -64,66 +81,110 @@ class SharedScorer:
         self.ahead = lanes if lanes > 1 else int(decoder.device.startswith("cuda"))
         self.verify: Callable[[ScoreSequence, Scored], None] | None = None
         self._verified: set[tuple[bool, bool]] = set()
-        self._under_way: deque[_UnderWay] = deque()
+        self._under_way: list[_UnderWay] = []
 
     def run(self, portions: Iterable[Sequence[ScoreSequence]]) -> Iterator[Piece]:
         """Score sequences that come a portion at a time, each planned by itself."""
         with Lanes(self.lanes, self.attention) as lanes:
-            for planned, batch in self._batches(portions):
-                yield from self._begin(planned, batch, lanes)
+            for chain in self._chains(portions):
+                yield from self._begin(chain, lanes)
             while self._under_way:
-                yield from self._collect_next(lanes)
+                yield from self._collect(self._first_done(), lanes)
 
-    def _batches(self, portions: Iterable[Sequence[ScoreSequence]]) -> Iterator[tuple[PlannedScores, list[PlanRow]]]:
+    def _chains(self, portions: Iterable[Sequence[ScoreSequence]]) -> Iterator[_Chain]:
         """The batches of all portions, in the order in which they are computed.
 
-        With several lanes a shared prefix comes so early that what continues it need not wait for it; the first ones of
-        a portion come before the last batches of the portion before it.
+        The first ones are small, and alone: answers come soon, and are checked while nobody waits for that. With several
+        lanes the first shared prefixes of a portion come before the last batches of the portion before it, and the very
+        last batches are small: lanes end at about the same time.
         """
-        soon = (self.lanes + 1) * self.limits.tokens if self.lanes > 1 else 0
-        held: list[tuple[PlannedScores, list[PlanRow]]] = []
+        held: list[_Chain] = []
+        is_first = True
         for sequences in portions:
             with self.attention.clock.phase("plan"):
                 planned = PlannedScores(sequences, self.plan_limits)
                 self.decoder.place(planned.rows)
-                rows = in_time(planned.rows, soon) if soon else planned.rows
-                batches = [(planned, batch) for batch in fill_batches(rows, self.limits.tokens, self.limits.rows)]
-            early = int(bool(held and batches) and any(row.children for row in batches[0][1]))
-            yield from batches[:early]
+                rows = self._in_order(planned.rows)
+                stem = _stem(rows, self.limits.tokens)
+                early = [_Chain(planned, list(fill_batches(stem, self.limits.tokens, self.limits.rows)), is_first)]
+                rows = rows[len(stem) :]
+                if is_first:
+                    first = self._one_of_each_kind(rows, {row.index for row in stem})
+                    early.append(_Chain(planned, first, is_alone=True))
+                    begun = {row.index for batch in first for row in batch}
+                    rows = [row for row in rows if row.index not in begun]
+                chains = [
+                    _Chain(planned, [batch]) for batch in fill_batches(rows, self.limits.tokens, self.limits.rows)
+                ]
+            yield from (chain for chain in early if chain.batches)
             yield from held
-            last = len(batches) - self.lanes if soon else len(batches)
-            yield from batches[early : max(early, last)]
-            held = batches[max(early, last) :]
-        yield from held
+            last = max(0, len(chains) - self.lanes) if self.lanes > 1 else len(chains)
+            yield from chains[:last]
+            held, is_first = chains[last:], False
+        for chain in held[:1]:
+            rows = [row for each in held for row in each.rows]
+            for batch in fill_batches(rows, self.limits.tokens // _SMALL, self.limits.rows):
+                yield _Chain(chain.planned, [batch])
 
-    def _begin(self, planned: PlannedScores, batch: list[PlanRow], lanes: Lanes) -> Iterator[Piece]:
-        """Have a batch computed, once the shared prefixes are there that it continues."""
-        above = {row.parent for row in batch}
-        while any(each.planned is planned and not above.isdisjoint(each.prefixes) for each in self._under_way):
-            yield from self._collect_next(lanes)
-        alive = [row for row in batch if planned.has_above(row)]
-        # What continues a shared prefix that did not fit cannot be computed either.
-        for row in batch:
-            if row not in alive:
-                yield from planned.failed(row, "the shared part of this request did not fit into memory")
-                planned.leave(row)
-        if alive:
-            launched = lanes.begin(functools.partial(self._launched, planned, alive))
-            self._under_way.append(_UnderWay(planned, launched, {row.index for row in alive if row.children}))
-        while len(self._under_way) > self.ahead:
-            yield from self._collect_next(lanes)
+    def _in_order(self, rows: Sequence[PlanRow]) -> Sequence[PlanRow]:
+        """With several lanes a shared prefix comes so early that what continues it need not wait for it."""
+        return in_time(rows, (self.lanes + 1) * self.limits.tokens) if self.lanes > 1 else rows
 
-    def _collect_next(self, lanes: Lanes) -> Iterator[Piece]:
-        first = self._under_way.popleft()
-        for done in first.wait():
-            yield from self._collect(first.planned, done)
+    def _one_of_each_kind(self, rows: Sequence[PlanRow], computed: set[int]) -> list[list[PlanRow]]:
+        """Small batches with a row of each kind that is to be checked, of those that continue nothing else."""
+        kinds: dict[tuple[bool, bool], PlanRow] = {}
+        for row in rows:
+            if row.ends and (row.parent is None or row.parent in computed):
+                kinds.setdefault(_kind(row), row)
+        wanted = {row.index for row in kinds.values()}
+        ordered = [*kinds.values(), *(row for row in rows if row.index not in wanted)]
+        batches = []
+        for batch in fill_batches(ordered, self.limits.tokens // _SMALL, self.limits.rows):
+            if not wanted:
+                break
+            batches.append(batch)
+            wanted.difference_update(row.index for row in batch)
+        return batches
+
+    def _begin(self, chain: _Chain, lanes: Lanes) -> Iterator[Piece]:
+        """Have batches computed, once the shared prefixes are there that they continue."""
+        rows = chain.rows
+        above = {row.parent for row in rows}
+        for each in list(self._under_way):
+            if each.planned is chain.planned and not above.isdisjoint(each.prefixes):
+                yield from self._collect(each, lanes)
+        work = functools.partial(self._launched, chain)
+        passes = lanes.do(work) if chain.is_alone else lanes.begin(work)
+        self._under_way.append(_UnderWay(chain.planned, passes, {row.index for row in rows if row.children}))
+        while len(self._under_way) > (0 if chain.is_alone else self.ahead):
+            yield from self._collect(self._first_done(), lanes)
+
+    def _first_done(self) -> _UnderWay:
+        wait([each.passes for each in self._under_way], return_when=FIRST_COMPLETED)
+        return next(each for each in self._under_way if each.passes.done())
+
+    def _collect(self, begun: _UnderWay, lanes: Lanes) -> Iterator[Piece]:
+        """Wait for batches, and hand out what they finished."""
+        self._under_way.remove(begun)
+        for done in begun.passes.result():
+            yield from self._pieces(begun.planned, done)
         lanes.tell()
 
-    def _launched(self, planned: PlannedScores, rows: list[PlanRow]) -> list[_Pass]:
+    def _launched(self, chain: _Chain) -> list[_Pass]:
         def fail(row: PlanRow, reason: str) -> Iterator[_Pass]:
-            yield _Pass([row], failed=list(planned.failed(row, reason)))
+            yield _Pass([row], failed=list(chain.planned.failed(row, reason)))
 
-        return list(run_halving(rows, functools.partial(self._launch, planned), fail, self.decoder.device))
+        launch = functools.partial(self._launch, chain.planned)
+        passes: list[_Pass] = []
+        for batch in chain.batches:
+            alive = [row for row in batch if chain.planned.has_above(row)]
+            # What continues a shared prefix that did not fit cannot be computed either.
+            for row in batch:
+                if not chain.planned.has_above(row):
+                    passes += fail(row, "the shared part of this request did not fit into memory")
+            if alive:
+                passes += run_halving(alive, launch, fail, self.decoder.device)
+        return passes
 
     @torch.inference_mode()
     def _launch(self, planned: PlannedScores, rows: list[PlanRow]) -> Iterator[_Pass]:
@@ -142,8 +203,8 @@ class SharedScorer:
         launched.seconds = time.perf_counter() - began
         return iter([launched])
 
-    def _collect(self, planned: PlannedScores, done: _Pass) -> list[Piece]:
-        """Wait for a batch, and hand out what it finished."""
+    def _pieces(self, planned: PlannedScores, done: _Pass) -> list[Piece]:
+        """What a batch finished, once the device is done with it."""
         began = time.perf_counter()
         if done.values is not None and done.greedy is not None:
             values = done.values.cpu()
@@ -162,10 +223,24 @@ class SharedScorer:
             return
         scored = {(request, part): outcome for request, part, outcome, _ in pieces if isinstance(outcome, Scored)}
         for row in sorted(rows, key=lambda row: -len(row.tokens)):
-            kind = (row.parent is not None, row.is_path)
+            kind = _kind(row)
             ended = [each for each in planned.ended(row) if (each.request, each.part) in scored]
             if ended and kind not in self._verified:
                 self._verified.add(kind)
                 longest = max(ended, key=len)
                 with self.attention.inactive():
                     self.verify(longest, scored[longest.request, longest.part])
+
+
+def _kind(row: PlanRow) -> tuple[bool, bool]:
+    """What of each kind is checked: rows below a prefix or not, trees or paths."""
+    return row.parent is not None, row.is_path
+
+
+def _stem(rows: Sequence[PlanRow], most: int) -> Sequence[PlanRow]:
+    """The shared prefixes that rows begin with, of so many tokens in all."""
+    count = tokens = 0
+    while count < len(rows) and rows[count].children and tokens + len(rows[count].tokens) <= most:
+        tokens += len(rows[count].tokens)
+        count += 1
+    return rows[:count]

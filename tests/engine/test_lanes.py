@@ -21,6 +21,7 @@ from harness.engine.attention import SharedAttention
 from harness.engine.execute import SharingDiffersError
 from harness.engine.lanes import Common, Lanes, lanes_for
 from harness.engine.limits import EngineLimits, PlanLimits
+from harness.engine.plain import BatchLimits
 from harness.engine.plan import PlanItem, in_time, make_plan
 from harness.stopwatch import Stopwatch
 from harness.testing import tiny_causal_lm
@@ -188,17 +189,42 @@ def test_who_leaves_early_leaves_no_pass_behind(kind: str, tmp_path: Path, two_t
     assert all(response.error is None for response in answers(model, asked))
 
 
-def test_a_model_goes_with_its_last_reference(tmp_path: Path, two_threads: None) -> None:
+@pytest.mark.parametrize("kind", ["loglikelihood", "generate"])
+def test_a_model_goes_with_its_last_reference(
+    kind: str, tmp_path: Path, two_threads: None, monkeypatch: pytest.MonkeyPatch
+) -> None:
     """To look for garbage that holds it takes tenths of a second at the end of each run."""
     model = make_model(tiny_causal_lm(tmp_path))
-    answers(model, requests())
-    module = weakref.ref(model.module)
     gc.disable()
     try:
+        answers(model, [request for request in requests() if request.kind == kind])
+        monkeypatch.setattr(gc, "collect", lambda: pytest.fail("it was looked for"))
+        module = weakref.ref(model.module)
         model.close()
         assert module() is None
     finally:
         gc.enable()
+
+
+def test_the_first_batches_are_small_and_alone_and_the_last_ones_small(tmp_path: Path, two_threads: None) -> None:
+    model = make_model(tiny_causal_lm(tmp_path))
+    scorer = model.executor.shared_scorer()
+    scorer.limits = BatchLimits(None, 800)
+    encoded = model.prompts.encode([request for request in requests() if request.kind == "loglikelihood"])
+    portions = [encoded.scores[:20], encoded.scores[20:]]
+    chains = list(scorer._chains(portions))
+
+    alone = sum(chain.is_alone for chain in chains)
+    assert alone and all(chain.is_alone for chain in chains[:alone])
+    last = [chain for chain in chains if chain.planned is chains[-1].planned]
+    sizes = [sum(len(row.tokens) for row in chain.rows) for chain in last]
+    assert max(sizes) > 400 and sizes[-1] <= 200
+    for planned in {id(chain.planned): chain.planned for chain in chains}.values():
+        batches = [batch for chain in chains if chain.planned is planned for batch in chain.batches]
+        places = {row.index: place for place, batch in enumerate(batches) for row in batch}
+        assert sorted(places) == sorted(row.index for row in planned.rows)
+        assert sum(map(len, batches)) == len(planned.rows)
+        assert all(row.parent is None or places[row.parent] < places[row.index] for row in planned.rows)
 
 
 def test_the_last_lane_takes_all_threads() -> None:
@@ -221,10 +247,10 @@ def test_the_last_lane_takes_all_threads() -> None:
 
             one = lanes.begin(long)
             other = lanes.begin(torch.get_num_threads)
-            assert other() in (1, 2)
+            assert other.result() in (1, 2)
             ended.set()
-            first, last = one()
-            assert first + other() == 3
+            first, last = one.result()
+            assert first + other.result() == 3
             assert last == 3
         assert torch.get_num_threads() == 3
     finally:

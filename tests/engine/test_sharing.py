@@ -21,7 +21,7 @@ from harness.testing import tiny_causal_lm
 from harness_plugins.models.hf import HuggingFace
 
 SHOTS = "题目：下列哪一项是正确的？\nA. 甲\nB. 乙\n答案是：A\n\n" * 14
-ROOM = 700
+ROOM = 460
 # Plans are cut as finely as long prompts would be cut, so that short ones have shared prefixes too.
 SMALL = EngineLimits(PlanLimits(leaf=48, long_leaf=96, gain=16))
 QUESTIONS = ["1 + 1 =", "The quick brown fox", "The quick red fox", "下列哪一项", "0", "42 " * 30 + "="]
