@@ -23,7 +23,6 @@ from harness.engine.planned_scores import Owner, PlannedScores
 from harness.engine.sampling import check_finite
 from harness.engine.tokens import ScoreSequence
 
-
 _SMALL = 4
 """The first and the last batches of a run hold such a part of what others do."""
 
@@ -94,9 +93,9 @@ class SharedScorer:
     def _chains(self, portions: Iterable[Sequence[ScoreSequence]]) -> Iterator[_Chain]:
         """The batches of all portions, in the order in which they are computed.
 
-        The first ones are small, and alone: answers come soon, and are checked while nobody waits for that. With several
-        lanes the first shared prefixes of a portion come before the last batches of the portion before it, and the very
-        last batches are small: lanes end at about the same time.
+        The first ones are small, and alone: answers come soon, and are checked while nobody waits for that. With
+        several lanes the first shared prefixes of a portion come before the last batches of the portion before it, and
+        the very last batches are small: lanes end at about the same time.
         """
         held: list[_Chain] = []
         is_first = True
