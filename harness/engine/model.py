@@ -18,6 +18,7 @@ class Mine(TorchModel):
 from __future__ import annotations
 
 import logging
+import threading
 import weakref
 from abc import abstractmethod
 from collections.abc import Iterable, Iterator, Mapping, Sequence
@@ -259,14 +260,15 @@ class TorchModel(Model):
         return replace(outlook, memory=memory.outlook(weights, cost, self.device, self.dtype_name))
 
     def respond(self, requests: Sequence[Request]) -> Iterator[tuple[int, Response]]:
-        assembler = Assembler()
+        assembler, begun = Assembler(), threading.Event()
 
         def expected() -> Iterator[Encoded]:
-            for portion in self.clock.over("tokens", prefetched(self._portions(requests))):
+            for portion in self.clock.over("tokens", prefetched(self._portions(requests), begun)):
                 assembler.expect(portion)
                 yield portion
 
         for request, part, outcome, seconds in self.pieces(expected()):
+            begun.set()
             yield from assembler.start()
             yield from assembler.add(request, part, outcome, seconds)
         yield from assembler.start()

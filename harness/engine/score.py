@@ -24,7 +24,7 @@ from harness.engine.sampling import check_finite
 from harness.engine.tokens import ScoreSequence
 
 _SMALL = 4
-"""The first and the last batches of a run hold such a part of what others do."""
+"""The last batches of a run hold such a part of what others do."""
 
 
 @dataclass(slots=True)
@@ -93,7 +93,7 @@ class SharedScorer:
     def _chains(self, portions: Iterable[Sequence[ScoreSequence]]) -> Iterator[_Chain]:
         """The batches of all portions, in the order in which they are computed.
 
-        The first ones are small, and alone: answers come soon, and are checked while nobody waits for that. With
+        The first ones are of one row, and alone: an answer comes soon, and is checked while nobody waits for that. With
         several lanes the first shared prefixes of a portion come before the last batches of the portion before it, and
         the very last batches are small: lanes end at about the same time.
         """
@@ -108,10 +108,9 @@ class SharedScorer:
                 early = [_Chain(planned, list(fill_batches(stem, self.limits.tokens, self.limits.rows)), is_first)]
                 rows = rows[len(stem) :]
                 if is_first:
-                    first = self._one_of_each_kind(rows, {row.index for row in stem})
-                    early.append(_Chain(planned, first, is_alone=True))
-                    begun = {row.index for batch in first for row in batch}
-                    rows = [row for row in rows if row.index not in begun]
+                    checked = _one_of_each_kind(rows, {row.index for row in stem})
+                    early += [_Chain(planned, [[row]], is_alone=True) for row in checked]
+                    rows = [row for row in rows if row not in checked]
                 chains = [
                     _Chain(planned, [batch]) for batch in fill_batches(rows, self.limits.tokens, self.limits.rows)
                 ]
@@ -128,22 +127,6 @@ class SharedScorer:
     def _in_order(self, rows: Sequence[PlanRow]) -> Sequence[PlanRow]:
         """With several lanes a shared prefix comes so early that what continues it need not wait for it."""
         return in_time(rows, (self.lanes + 1) * self.limits.tokens) if self.lanes > 1 else rows
-
-    def _one_of_each_kind(self, rows: Sequence[PlanRow], computed: set[int]) -> list[list[PlanRow]]:
-        """Small batches with a row of each kind that is to be checked, of those that continue nothing else."""
-        kinds: dict[tuple[bool, bool], PlanRow] = {}
-        for row in rows:
-            if row.ends and (row.parent is None or row.parent in computed):
-                kinds.setdefault(_kind(row), row)
-        wanted = {row.index for row in kinds.values()}
-        ordered = [*kinds.values(), *(row for row in rows if row.index not in wanted)]
-        batches = []
-        for batch in fill_batches(ordered, self.limits.tokens // _SMALL, self.limits.rows):
-            if not wanted:
-                break
-            batches.append(batch)
-            wanted.difference_update(row.index for row in batch)
-        return batches
 
     def _begin(self, chain: _Chain, lanes: Lanes) -> Iterator[Piece]:
         """Have batches computed, once the shared prefixes are there that they continue."""
@@ -234,6 +217,15 @@ class SharedScorer:
 def _kind(row: PlanRow) -> tuple[bool, bool]:
     """What of each kind is checked: rows below a prefix or not, trees or paths."""
     return row.parent is not None, row.is_path
+
+
+def _one_of_each_kind(rows: Sequence[PlanRow], computed: set[int]) -> list[PlanRow]:
+    """The first row of each kind that is to be checked, of those that continue nothing but what is computed."""
+    kinds: dict[tuple[bool, bool], PlanRow] = {}
+    for row in rows:
+        if row.ends and (row.parent is None or row.parent in computed):
+            kinds.setdefault(_kind(row), row)
+    return list(kinds.values())
 
 
 def _stem(rows: Sequence[PlanRow], most: int) -> Sequence[PlanRow]:

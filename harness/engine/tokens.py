@@ -22,8 +22,9 @@ DEFAULT_MAX_LENGTH = 2048
 OVERFLOW = ("truncate", "skip", "error")
 _AT_ONCE = 2048
 """Requests that are encoded together: what a tokenizer returns takes many times the memory of the ids."""
-_LEAST_PORTION, _LARGEST_PORTION = 512, 4096
-"""Requests of a portion: with so many it ends where the next prompt begins otherwise, and with so many in any case."""
+_FIRST_PORTION, _OTHER_PORTIONS = (64, 512), (512, 4096)
+"""Requests of a portion: with so many it ends where the next prompt begins otherwise, and with so many in any case. The
+first one is what the first answer waits for."""
 _ALIKE = 256
 """Characters; what two prompts share of fewer is little to compute twice."""
 
@@ -238,14 +239,16 @@ def encode_in_portions(
     Requests with continuations come first, and all others in the last portion. Nothing is refused.
     """
     encoded, texts, before = Encoded(), dict[int, str](), ""
+    least, most = _FIRST_PORTION
     for index, request in enumerate(requests):
         if request.kind != "loglikelihood" or (text := _rendered(index, request, render, encoded)) is None:
             continue
-        parted = len(texts) >= _LEAST_PORTION and common_prefix(before, text) < _ALIKE
-        if parted or len(texts) == _LARGEST_PORTION:
+        parted = len(texts) >= least and common_prefix(before, text) < _ALIKE
+        if parted or len(texts) == most:
             _encode_choices(encoder, requests, texts, encoded)
             yield encoded
             encoded, texts = Encoded(), {}
+            least, most = _OTHER_PORTIONS
         texts[index] = before = text
     _encode_choices(encoder, requests, texts, encoded)
     texts = {}

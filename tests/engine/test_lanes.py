@@ -206,7 +206,7 @@ def test_a_model_goes_with_its_last_reference(
         gc.enable()
 
 
-def test_the_first_batches_are_small_and_alone_and_the_last_ones_small(tmp_path: Path, two_threads: None) -> None:
+def test_the_first_rows_are_alone_and_the_last_batches_small(tmp_path: Path, two_threads: None) -> None:
     model = make_model(tiny_causal_lm(tmp_path))
     scorer = model.executor.shared_scorer()
     scorer.limits = BatchLimits(None, 800)

@@ -33,8 +33,8 @@ def threads(request: pytest.FixtureRequest) -> Iterator[int]:
 
 @pytest.fixture
 def small_portions(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(tokens, "_LEAST_PORTION", 4)
-    monkeypatch.setattr(tokens, "_LARGEST_PORTION", 9)
+    monkeypatch.setattr(tokens, "_FIRST_PORTION", (4, 9))
+    monkeypatch.setattr(tokens, "_OTHER_PORTIONS", (4, 9))
     monkeypatch.setattr(tokens, "_ALIKE", 40)
     monkeypatch.setattr(memory, "_CPU_BATCH_TOKENS", 96)
 
@@ -82,8 +82,8 @@ def test_what_begins_alike_is_in_one_portion(tmp_path: Path) -> None:
 def test_portions_change_no_answer(tmp_path: Path, threads: int, monkeypatch: pytest.MonkeyPatch) -> None:
     path = tiny_causal_lm(tmp_path)
     found = answers(make_model(path), requests())
-    monkeypatch.setattr(tokens, "_LARGEST_PORTION", 1000)
-    monkeypatch.setattr(tokens, "_LEAST_PORTION", 1000)
+    monkeypatch.setattr(tokens, "_FIRST_PORTION", (1000, 1000))
+    monkeypatch.setattr(tokens, "_OTHER_PORTIONS", (1000, 1000))
     expected_model = make_model(path)
     assert len(portions(expected_model, requests())) == 1
     assert_same(found, answers(expected_model, requests()))
@@ -154,8 +154,8 @@ def test_a_tokenizer_that_fails_later_is_not_taken_for_a_pass_that_went_wrong(
 
 
 def test_prompts_without_an_answer_are_told_in_each_portion(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(tokens, "_LEAST_PORTION", 2)
-    monkeypatch.setattr(tokens, "_LARGEST_PORTION", 2)
+    monkeypatch.setattr(tokens, "_FIRST_PORTION", (2, 2))
+    monkeypatch.setattr(tokens, "_OTHER_PORTIONS", (2, 2))
     model = make_model(tiny_causal_lm(tmp_path))
     asked = [Request("loglikelihood", Prompt(f"{n} ="), ("A", "" if n % 3 == 0 else "B")) for n in range(8)]
     asked.append(Request("rolling", Prompt("")))
@@ -175,8 +175,11 @@ def test_items_are_made_one_ahead_in_order() -> None:
                 seen.set()
             yield number
 
-    taken = prefetched(items())
+    begun = threading.Event()
+    taken = prefetched(items(), begun)
     assert next(taken) == 0
+    assert not seen.wait(0.02), "nothing was begun with the first"
+    begun.set()
     assert seen.wait(60), "the second is made while the first is used"
     assert list(taken) == [1, 2, 3]
     assert made == [0, 1, 2, 3]
@@ -192,12 +195,12 @@ def test_what_making_an_item_raises_comes_in_its_place(bad: int) -> None:
 
     taken: list[int] = []
     with pytest.raises(OSError, match="gone"):
-        taken.extend(prefetched(items()))
+        taken.extend(prefetched(items(), threading.Event()))
     assert taken == list(range(bad))
 
 
 def test_nothing_is_left_behind_when_items_are_no_longer_wanted() -> None:
-    taken = prefetched(iter(range(1000)))
+    taken = prefetched(iter(range(1000)), threading.Event())
     assert next(taken) == 0
     taken.close()  # type: ignore[attr-defined]
     for thread in threading.enumerate():

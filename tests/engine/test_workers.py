@@ -85,8 +85,8 @@ def test_workers_share_the_work_and_survive_each_other(pair: HuggingFace, alone:
 def test_workers_begin_before_the_last_prompt_is_tokenised(
     pair: HuggingFace, alone: list[Response], monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr(tokens, "_LEAST_PORTION", 4)
-    monkeypatch.setattr(tokens, "_LARGEST_PORTION", 4)
+    monkeypatch.setattr(tokens, "_FIRST_PORTION", (4, 4))
+    monkeypatch.setattr(tokens, "_OTHER_PORTIONS", (4, 4))
     scored = requests()[:40]
     made: list[int] = []
     encode = tokens._encode_choices
