@@ -92,7 +92,7 @@ def label_response(reply: ChatReply, continuations: Sequence[str], *, has_given:
     places = choice.logprobs.content if choice.logprobs is not None else None
     # The same entry twice is one token: some servers put the one that was chosen before the others.
     top = list(dict.fromkeys((each.token, each.logprob) for each in places[0].top_logprobs)) if places else []
-    thinks = message is not None and bool(message.reasoning_content or message.reasoning) and not message.content
+    thinks = message is not None and bool(message.thoughts) and not message.content
     if thinks or (top and (top[0][0].strip() in _OPENS or strip_reasoning(top[0][0])[1] is not None)):
         what = "the answer begins with reasoning: no label stands first"
         raise RequestError(

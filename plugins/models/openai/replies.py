@@ -7,20 +7,16 @@ reply of status 200), all spellings are read. A reply in pieces (server-sent eve
 from __future__ import annotations
 
 import json
-import re
-from collections.abc import Iterator, Mapping
 from typing import Annotated, Any, Literal, TypeVar
 
 from pydantic import BaseModel, ConfigDict, Field, GetCoreSchemaHandler, ValidationError
 from pydantic_core import CoreSchema, core_schema
 
 from .errors import RequestError, RetryableError, error_in_reply, message_of, short
+from .streams import is_stream, joined, read_json, unusable
 
 Finish = Literal["stop", "length"]
 Whole = TypeVar("Whole", "ChatReply", "CompletionReply")
-
-
-_END_OF_LINE = re.compile(r"\r\n|\n|\r")
 
 
 class _OrUnknown:
@@ -109,9 +105,15 @@ class ReplyMessage(_Typed):
     content: str | list[dict[str, Any]] | None = None
     tool_calls: list[ReplyCall] | None = None
     function_call: CalledFunction | None = None
-    reasoning_content: str | None = None
-    reasoning: str | None = None
+    reasoning_content: Annotated[str | None, _OrUnknown()] = None
+    reasoning: Annotated[str | None, _OrUnknown()] = None
+    thinking: Annotated[str | None, _OrUnknown()] = None
     refusal: str | None = None
+
+    @property
+    def thoughts(self) -> str:
+        """The reasoning, by whichever name it has; empty where none is shown."""
+        return self.reasoning_content or self.reasoning or self.thinking or ""
 
 
 class EchoLogprobs(_Typed):
@@ -189,10 +191,10 @@ class CompletionReply(_Reply):
 
 def read_reply(kind: type[Whole], content: bytes, content_type: str = "") -> Whole:
     """A reply of status 200. Raises RequestError, of the retryable kind where another try may bring a whole one."""
-    is_stream = content_type.startswith("text/event-stream") or content.startswith((b"data:", b": ", b"event:"))
-    reply = None if is_stream else _whole_at_once(kind, content)
+    streamed = is_stream(content, content_type)
+    reply = None if streamed else _whole_at_once(kind, content)
     if reply is None:
-        reply = _whole(kind, _joined(content) if is_stream else _json(content), content)
+        reply = _whole(kind, joined(content) if streamed else read_json(content), content)
     choice = reply.choice
     if choice.error:
         raise error_in_reply(choice.error, "the server failed while it answered")
@@ -211,14 +213,14 @@ def _whole_at_once(kind: type[Whole], content: bytes) -> Whole | None:
 def _whole(kind: type[Whole], fields: Any, content: bytes) -> Whole:
     """The reply that these fields are. Raises RequestError."""
     if not isinstance(fields, dict):
-        raise _unusable(short(json.dumps(fields, ensure_ascii=False)))
+        raise unusable(short(json.dumps(fields, ensure_ascii=False)))
     if fields.get("error"):
         raise error_in_reply(fields["error"], "the server's reply is an error")
     if not fields.get("choices"):
         if isinstance(fields.get("message") or fields.get("detail"), str):
             said = {name: fields.get(name) for name in ("code", "type", "message", "detail")}
             raise error_in_reply(said, "the server's reply is not usable")
-        raise _unusable(message_of(content))
+        raise unusable(message_of(content))
     try:
         return kind.model_validate(fields)
     except ValidationError as error:
@@ -239,83 +241,3 @@ def finish_of(choice: ChatChoice | CompletionChoice) -> Finish | Literal["withhe
     if reason in _FINISHED:
         return _FINISHED[reason]
     raise RetryableError(f"the server broke off the answer: its finish_reason is '{short(reason)}'")
-
-
-def _json(content: bytes) -> Any:
-    try:
-        return json.loads(content)
-    except (ValueError, RecursionError):  # a UnicodeDecodeError is a ValueError
-        raise _unusable(message_of(content)) from None
-
-
-def _unusable(what: str) -> RetryableError:
-    return RetryableError(f"the server's reply is not usable: {what}")
-
-
-def _events(content: bytes) -> Iterator[dict[str, Any]]:
-    """The JSON of each server-sent event before `[DONE]` (WHATWG's HTML standard, 9.2.6); comments are passed over."""
-    for line in _END_OF_LINE.split(content.decode("utf-8-sig", "replace")):  # U+2028 and the like may stand in a text
-        data = line.removeprefix("data:").strip()
-        if not line.startswith("data:") or not data:
-            continue
-        if data == "[DONE]":
-            return
-        event = _json(data.encode())
-        if not isinstance(event, dict):
-            raise _unusable(short(data))
-        yield event
-
-
-def _joined(content: bytes) -> dict[str, Any]:
-    """The pieces of a streamed reply as one reply. Raises RetryableError where it broke off."""
-    whole: dict[str, Any] = {}
-    choices: dict[int, tuple[dict[str, Any], dict[str, Any]]] = {}
-    """By their numbers: what is said of a choice, and its message."""
-    for event in _events(content):
-        if event.get("error"):
-            return {"error": event["error"]}
-        if event.get("usage"):
-            whole["usage"] = event["usage"]
-        pieces = event.get("choices")
-        if not isinstance(pieces, list):
-            continue
-        for piece in pieces:
-            if not isinstance(piece, dict):
-                raise _unusable("an event's choice is not an object")
-            number = piece.get("index")
-            choice, message = choices.setdefault(number if isinstance(number, int) else 0, ({}, {}))
-            _add(piece.get("delta") or piece.get("message") or {}, message)
-            _add({name: piece[name] for name in ("text",) if name in piece}, choice)
-            choice |= {name: piece[name] for name in ("finish_reason", "error") if piece.get(name)}
-    choice, message = choices[min(choices)] if choices else ({}, {})
-    if not choice.get("finish_reason") and not choice.get("error") and b"[DONE]" not in content[-200:]:
-        raise RetryableError("the server's reply broke off: the stream has no end")
-    return {**whole, "choices": [{**choice, "message": message} if message or "text" not in choice else choice]}
-
-
-def _add(piece: Any, to: dict[str, Any]) -> None:
-    """Append the texts of a piece; what is no text stands as it is, and is refused with the whole reply."""
-    if not isinstance(piece, Mapping):
-        raise _unusable("an event's delta is not an object")
-    for name, value in piece.items():
-        if name == "tool_calls" and isinstance(value, list):
-            _add_calls(value, to.setdefault(name, []))
-        elif name == "function_call" and isinstance(value, Mapping):
-            _add(value, to.setdefault(name, {}))
-        elif isinstance(value, str) and isinstance(to.get(name, ""), str) and name != "role":
-            to[name] = to.get(name, "") + value
-        elif value is not None:
-            to[name] = value
-
-
-def _add_calls(pieces: list[Any], to: list[dict[str, Any]]) -> None:
-    """Append the pieces of calls: each names its call by `index`, and the text of its arguments comes in parts."""
-    for piece in pieces:
-        if not isinstance(piece, Mapping):
-            raise _unusable("a piece of a tool call is not an object")
-        index = piece.get("index", len(to))
-        if not isinstance(index, int) or not 0 <= index <= len(to):
-            raise _unusable("a piece of a tool call has no place")
-        if index == len(to):
-            to.append({"function": {}})
-        _add(piece.get("function") or {}, to[index]["function"])

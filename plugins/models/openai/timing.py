@@ -12,9 +12,10 @@ from harness import ModelError, Response, TimedReply
 
 from .client import Client
 from .servers import ModelServer
+from .streams import events
 
 Made = TypeVar("Made")
-_TEXTS = ("content", "reasoning_content", "reasoning", "text", "tool_calls")
+_TEXTS = ("content", "reasoning_content", "reasoning", "thinking", "text", "tool_calls")
 
 
 class TimedSeat:
@@ -65,17 +66,12 @@ def piece_times(content: bytes, arrivals: Sequence[tuple[float, int]]) -> Iterat
     An event that only names the role, the end or the usage holds none. arrivals: (time, bytes so far), as they came.
     """
     ends = [size for _, size in arrivals]
-    start = 0
-    while start < len(content):
-        end = content.find(b"\n", start)
-        end = len(content) if end < 0 else end + 1
-        line = content[start:end].strip()
-        if line.startswith(b"data:") and _holds_token(line.removeprefix(b"data:")):
-            yield arrivals[bisect_left(ends, end)][0]
-        start = end
+    for event in events(content):
+        if _holds_token(event.data):
+            yield arrivals[bisect_left(ends, event.ends)][0]
 
 
-def _holds_token(data: bytes) -> bool:
+def _holds_token(data: str) -> bool:
     try:
         choice = json.loads(data)["choices"][0]
         parts = choice.get("delta") or choice.get("message") or choice

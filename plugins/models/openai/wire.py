@@ -122,7 +122,7 @@ def chat_response(reply: ChatReply) -> Response:
     if message.refusal and not text:
         # What a model says in place of an answer answers nothing, whatever its text looks like.
         raise WithheldError(f"refused by the model: {short(message.refusal)}")
-    reasoning = message.reasoning_content or message.reasoning or thoughts or None
+    reasoning = message.thoughts or thoughts or None
     return _response(reply, text, reasoning, reason)
 
 
@@ -210,7 +210,12 @@ def _texts(content: str | list[dict[str, Any]] | None) -> tuple[str, str]:
     if not isinstance(content, list):
         return content or "", ""
     texts = [str(part.get("text") or "") for part in content if part.get("type") in ("text", "output_text")]
-    thoughts = [str(part["thinking"]) for part in content if isinstance(part.get("thinking"), str)]
+    thoughts = []
+    for part in content:
+        thought = part.get("thinking")
+        if isinstance(thought, list):  # Mistral's: parts of its own, each a text
+            thought = _texts([each for each in thought if isinstance(each, dict)])[0]
+        thoughts += [thought] if isinstance(thought, str) else []
     return "".join(texts), "".join(thoughts)
 
 
