@@ -15,7 +15,6 @@ from collections.abc import Iterator, Mapping
 from dataclasses import dataclass
 from typing import Any
 
-
 from .errors import RetryableError, message_of, short
 
 END = "[DONE]"
