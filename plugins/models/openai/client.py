@@ -251,7 +251,7 @@ class Client:
             return RetryableError(f"status {status}: {error.message}", status, pause=pause, throttled=throttled)
         # After an answer, a 403 is about this prompt (a provider's moderation), not about the key.
         moderated = status == 403 and (self._answered or is_withheld(error))
-        if status in (401, 404, 405) or 300 <= status < 400 or (status == 403 and not moderated):
+        if status in (401, 404, 405, 407) or 300 <= status < 400 or (status == 403 and not moderated):
             raise self._end(server, status, short(reply.headers.get("location", "")) or error.message)
         return refusal(error, status, body, self.omitted, self.known_models)
 
@@ -268,6 +268,7 @@ class Client:
     def _end(self, server: ModelServer, status: int, message: str, remedy: str = "") -> ModelError:
         remedy = remedy or {
             401: "check the key: OPENAI_API_KEY, or --model_args api_key=...",
+            407: "the proxy wants a name and a password: HTTP_PROXY=http://NAME:PASSWORD@HOST:PORT",
             403: "this key may not use this model: --model_args api_key=..., model=...",
         }.get(status, "check --model_args base_url=..., model=... and api=chat|completions")
         if status == 404 and self.known_models:

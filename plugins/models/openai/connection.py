@@ -6,7 +6,6 @@ import asyncio
 import os
 import ssl
 import time
-import urllib.request
 from collections.abc import AsyncIterator, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
@@ -18,9 +17,9 @@ import certifi
 from harness import UsageError
 
 from .http1 import HEADERS, Http1
+from .proxies import proxy_for, shown_place
 from .received import CONNECT_TIMEOUT, KEEP_ALIVE, MOST_BYTES, NoReply, Received, too_long
 
-LOOPBACK = ("localhost", "127.0.0.1", "::1", "0.0.0.0")
 _OTHER_FILES = 128
 """Files that a run has open beside its connections, at most."""
 _BUNDLES = ("REQUESTS_CA_BUNDLE", "CURL_CA_BUNDLE", "SSL_CERT_FILE")
@@ -61,7 +60,7 @@ class Connection:
 
     def __init__(self, urls: Sequence[str], verify: bool | str) -> None:
         self._tls = tls_context(verify) if any(url.startswith("https:") for url in urls) else None
-        self._proxies = {urlsplit(url).netloc: proxy for url in urls if (proxy := _proxy_for(url))}
+        self._proxies = {urlsplit(url).netloc: proxy for url in urls if (proxy := proxy_for(url))}
         self._plain = all(Http1.takes(url) for url in urls) and not self._proxies
         self._http1 = Http1(self._tls)
         self._session: Any = None
@@ -96,9 +95,9 @@ class Connection:
         """The same by a general client, however long it takes."""
         import aiohttp
 
+        proxy = self._proxies.get(urlsplit(sent.url).netloc) if self._proxies else None
         try:
             session = self._open()
-            proxy = self._proxies.get(urlsplit(sent.url).netloc) if self._proxies else None
             options = {"allow_redirects": False, "ssl": self._tls or False, "proxy": proxy}
             data = _form(sent.body) if isinstance(sent.body, Upload) else sent.body
             async with session.request(sent.method, sent.url, data=data, headers=sent.headers, **options) as reply:
@@ -116,7 +115,8 @@ class Connection:
             raise NoReply("the server closed the connection", gone=True) from None
         except (aiohttp.ClientError, ValueError) as error:
             gone = isinstance(error, aiohttp.ClientConnectionError | OSError)
-            raise NoReply(_describe(error), gone=gone) from None
+            by = f" (by the proxy {shown_place(proxy)})" if proxy else ""
+            raise NoReply(_describe(error) + by, gone=gone) from None
 
     def _open(self) -> Any:
         if self._session is None:
@@ -198,16 +198,6 @@ async def read_parts(
             raise too_long()
         parts.append(part)
     return b"".join(parts)
-
-
-def _proxy_for(url: str) -> str | None:
-    """The proxy that the environment names for this address. It is for the world outside."""
-    parts = urlsplit(url)
-    if parts.hostname is None or parts.hostname in LOOPBACK or urllib.request.proxy_bypass(parts.hostname):
-        return None
-    proxies = urllib.request.getproxies()
-    proxy = proxies.get(parts.scheme) or proxies.get("all")
-    return proxy if proxy and proxy.startswith(("http:", "https:")) else None
 
 
 def _describe(error: BaseException) -> str:
