@@ -25,9 +25,8 @@ def main() -> None:
     for name in ("port", "served-model-name", "how", "notes", "tensor-parallel-size", "host"):
         parser.add_argument(f"--{name}")
     asked, _ = parser.parse_known_args()
-    child = subprocess.Popen([sys.executable, "-c", "import time; time.sleep(600)"])
     with Path(asked.notes).open("a") as notes:
-        print(json.dumps({"pids": [os.getpid(), child.pid], "argv": sys.argv[1:]}), file=notes)
+        print(json.dumps({"pids": [os.getpid(), *children()], "argv": sys.argv[1:]}), file=notes)
     print("INFO 11-29 09:20:01 [api_server.py:1] starting", flush=True)
     if asked.how == "dies":
         sys.exit(TRACEBACK)
@@ -39,6 +38,14 @@ def main() -> None:
         sys.exit("[Errno 98] error while attempting to bind on address ('127.0.0.1', 1): address already in use")
     time.sleep(0.5 if asked.how == "slow" else 0)
     serve(int(asked.port), asked.served_model_name, asked.how, Path(asked.notes))
+
+
+def children() -> list[int]:
+    """A process of this group, one of a group of its own, and one whose parent has ended already."""
+    sleeps = [sys.executable, "-c", "import time; time.sleep(600)"]
+    starts = f"import subprocess; print(subprocess.Popen({sleeps}, start_new_session=True, stdout=-3).pid)"
+    daemon = subprocess.run([sys.executable, "-c", starts], stdout=subprocess.PIPE, check=True).stdout
+    return [subprocess.Popen(sleeps, start_new_session=own).pid for own in (False, True)] + [int(daemon)]
 
 
 def serve(port: int, name: str, how: str | None, notes: Path) -> None:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import contextlib
 import json
 import os
 import re
@@ -180,6 +181,24 @@ def test_the_server_ends_with_the_run_however_that_ends(checkpoint: Path, progra
     os.kill(run.pid, number)
     run.wait(60)
     assert not left_behind(program, 20)
+
+
+@pytest.mark.skipif(sys.platform != "linux", reason="asks Linux")
+def test_the_server_ends_with_its_keeper(checkpoint: Path, program: Path) -> None:
+    """What a system short of memory may kill is any of them."""
+    model = make(checkpoint, program)
+    model.load()
+    os.kill(model._process._keeper.pid, signal.SIGKILL)
+    server = notes(program)[0]["pids"][:1]
+    for _ in range(100):
+        if not any(map(_lives, server)):
+            break
+        time.sleep(0.05)
+    assert not any(map(_lives, server))
+    model.close()
+    for pid in notes(program)[0]["pids"]:
+        with contextlib.suppress(ProcessLookupError):
+            os.kill(pid, signal.SIGKILL)
 
 
 def test_a_judge_without_a_folder_leaves_no_log(checkpoint: Path, program: Path) -> None:
