@@ -7,6 +7,8 @@ from collections.abc import Sequence
 from harness import Filter, Sample, hookimpl
 from harness.scoring import fenced_blocks, program_in, sanitized_code, strip_reasoning
 
+TAKEN = ("first", "last", "between_last_fences")
+
 
 class CodeBlock(Filter):
     """The program in a reply: a fenced block, or where there is none the longest part that is Python.
@@ -15,14 +17,16 @@ class CodeBlock(Filter):
 
     naming: a field of the row with the name that the program must define. Of several blocks the last one that defines
     it counts, or, without a name, the last one that defines anything but tests.
-    take: `first` or `last`, where a benchmark's authors take that block, whatever is in it.
+    take: `first` or `last`, where a benchmark's authors take that block, whatever is in it. `between_last_fences`: what
+    stands between the last two lines that hold three backticks, and nothing where there are fewer, as LiveCodeBench's
+    script has it (lcb_runner/utils/extraction_utils.py, `extract_code`).
     """
 
     name = "code_block"
 
     def __init__(self, naming: str | None = None, take: str | None = None) -> None:
-        if take not in (None, "first", "last"):
-            raise ValueError(f"take is '{take}'; it must be 'first' or 'last'")
+        if take not in (None, *TAKEN):
+            raise ValueError(f"take is '{take}'; it must be one of {', '.join(TAKEN)}")
         self._naming = naming
         self._take = take
 
@@ -31,11 +35,20 @@ class CodeBlock(Filter):
         return [None if reply is None else self._program(strip_reasoning(reply)[0], name) for reply in replies]
 
     def _program(self, reply: str, name: str) -> str | None:
+        if self._take == "between_last_fences":
+            return _between_last_fences(reply)
         blocks = fenced_blocks(reply) if self._take else []
         if not blocks:
             return program_in(reply, name)
         block = blocks[0 if self._take == "first" else -1]
         return block if block.strip() else None
+
+
+def _between_last_fences(reply: str) -> str | None:
+    lines = reply.split("\n")
+    fences = [number for number, line in enumerate(lines) if "```" in line]
+    program = "\n".join(lines[fences[-2] + 1 : fences[-1]]) if len(fences) > 1 else ""
+    return program if program.strip() else None
 
 
 class UntilClosed(Filter):

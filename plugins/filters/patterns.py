@@ -75,6 +75,33 @@ class FindAll(Filter):
         return self._separator.join(matches[: self._at_most]) or None
 
 
+class NumberBehind(Filter):
+    """The last number behind the last place at which a reply has a mark; None where it has neither.
+
+    A number is digits, perhaps with decimals: commas within it, its sign, zeros at the end of its decimals and a full
+    stop behind it are left out, as simple-evals reads MGSM (openai/simple-evals, mgsm_eval.py, `parse_answer` and
+    `score_mgsm`). field: of the subset, which holds the mark.
+    """
+
+    name = "number_behind"
+
+    def __init__(self, field: str) -> None:
+        self._field = field
+
+    def apply(self, replies: Sequence[str | None], sample: Sample) -> list[str | None]:
+        mark = str(sample.subset_fields[self._field])
+        return [None if reply is None else self._read(reply, mark) for reply in replies]
+
+    def _read(self, reply: str, mark: str) -> str | None:
+        _, found, rest = reply.rpartition(mark)
+        numbers = re.findall(r"\d+\.?\d*", rest.replace(",", "")) if found else []
+        if not numbers:
+            return None
+        whole, _, decimals = numbers[-1].partition(".")
+        decimals = decimals.rstrip("0")
+        return f"{whole}.{decimals}" if decimals else whole
+
+
 class ChoicePattern(Filter):
     """lm-eval's `multi_choice_regex`: the letter `(A)` that a reply names, by a pattern, by an option's text, or behind
     a colon. `fallback`: the answer where it names none; left out, such a reply is unparsed.
@@ -144,4 +171,4 @@ class ChoicePattern(Filter):
 
 @hookimpl
 def harness_filters() -> list[type[Filter]]:
-    return [ChoicePattern, FindAll, FirstPattern]
+    return [ChoicePattern, FindAll, FirstPattern, NumberBehind]

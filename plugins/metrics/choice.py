@@ -49,6 +49,23 @@ class ByteNormAccuracy(Metric):
         return _hit(seen, _per_unit(_logprobs(seen), [len(choice.encode()) for choice in seen.sample.choices]))
 
 
+class TokenNormAccuracy(Metric):
+    """Like `acc`, each log-probability divided by the number of tokens of its choice.
+
+    Null where a model does not say how many tokens a choice has.
+    """
+
+    name = "acc_tokens"
+    output_types = frozenset({"multiple_choice"})
+    bounds = (0.0, 1.0)
+
+    def score(self, seen: Observation) -> float | None:
+        counts = [count for response in seen.responses for count in response.token_counts]
+        if len(counts) != len(seen.sample.choices):
+            return None
+        return _hit(seen, _per_unit(_logprobs(seen), counts))
+
+
 class MutualInformationAccuracy(Metric):
     """Like `acc`, with log P(choice | question) - log P(choice): what the question adds."""
 
@@ -167,4 +184,5 @@ def harness_metrics() -> list[type[Metric]]:
         GoldMass,
         MatthewsCorrelation,
         MutualInformationAccuracy,
+        TokenNormAccuracy,
     ]

@@ -127,9 +127,10 @@ def same_output(printed: str, wanted: str) -> bool:
 
 def _numbers(line: str) -> list[Decimal] | None:
     try:
-        return [Decimal(part) for part in line.split()]
+        numbers = [Decimal(part) for part in line.split()]
     except InvalidOperation:
         return None
+    return None if any(number.is_snan() for number in numbers) else numbers  # which cannot be compared
 
 
 def cases_of(value: Any) -> list[Case]:

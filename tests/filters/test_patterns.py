@@ -5,7 +5,7 @@ from __future__ import annotations
 import pytest
 
 from harness import Sample
-from harness_plugins.filters.patterns import ChoicePattern, FindAll, FirstPattern
+from harness_plugins.filters.patterns import ChoicePattern, FindAll, FirstPattern, NumberBehind
 
 SAMPLE = Sample("t", "", 0, {}, (), "A")
 
@@ -17,6 +17,13 @@ def test_an_earlier_pattern_wins_over_an_earlier_place():
 
 def test_the_last_occurrence_of_the_first_pattern_that_occurs():
     assert FirstPattern(["选([A-D])"], take="last").apply(["选A，不，选B"], SAMPLE) == ["B"]
+
+
+def test_the_last_number_behind_the_last_mark_as_simple_evals_reads_it():
+    sample = Sample("t", "de", 0, {}, (), "12", subset_fields={"word": "Antwort"})
+    read = ["Antwort: 5\nAntwort: 3*4 = 1,200.", "Antwort: **12.50**", "Antwort: -7.0"]
+    unread = ["12", "Answer: 12", "Antwort:", None]
+    assert NumberBehind("word").apply(read + unread, sample) == ["1200", "12.5", "7", None, None, None, None]
 
 
 def test_bad_options_are_refused():

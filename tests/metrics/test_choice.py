@@ -15,6 +15,7 @@ from harness_plugins.metrics.choice import (
     GoldMass,
     MatthewsCorrelation,
     MutualInformationAccuracy,
+    TokenNormAccuracy,
 )
 
 QUICK = settings(max_examples=40, derandomize=True, deadline=None)
@@ -41,6 +42,13 @@ def test_length_is_counted_in_characters_or_in_bytes(choice_seen):
     # plain: -3 wins over -4; per character: -1.5 wins over -2; per byte: -4/6 wins over -3/2
     seen = choice_seen(["北京", "ab"], 0, [-4.0, -3.0])
     assert (Accuracy().score(seen), CharNormAccuracy().score(seen), ByteNormAccuracy().score(seen)) == (0.0, 0.0, 1.0)
+
+
+def test_length_is_counted_in_tokens_where_the_model_says_them():
+    sample = Sample("t", "", 0, {}, (), 1, ("New York", "Oslo"))
+    given = Response(logprobs=(-3.0, -4.0), is_greedy=(False, False), token_counts=(1, 2))
+    assert TokenNormAccuracy().score(Observation(sample, (given,))) == 1.0  # -3 and -2 a token
+    assert TokenNormAccuracy().score(Observation(sample, (Response(logprobs=(-3.0, -4.0)),))) is None
 
 
 def test_an_empty_choice_never_wins_by_length(choice_seen):

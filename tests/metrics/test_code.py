@@ -185,6 +185,24 @@ def test_the_first_code_block_counts_or_the_last():
     assert CodeBlock(take="last").apply([reply], sample) == ["a = 2\n"]
 
 
+@pytest.mark.parametrize(
+    ("reply", "program"),
+    [
+        ("Draft:\n```python\na = 1\n```\nFinal:\n```\na = 2\n```\nBye.", "a = 2"),
+        ("Here: ```python\na = 1\n``` done", "a = 1"),
+        ("```python\na = 1\n```\nIt prints\n```\n1\n```", "1"),
+        ("```python\n# no ``` in here\na = 1\n```", "a = 1"),
+        ("<think>\n```\na = 1\n```\n</think>\n```\na = 2\n```", "a = 2"),
+        ("a = 1", None),
+        ("```python\na = 1", None),
+        ("```python\n```", None),
+    ],
+)
+def test_livecodebench_runs_what_stands_between_the_last_two_fences(reply, program):
+    # What `extract_code` of the authors' script gives for these replies, behind their reasoning.
+    assert CodeBlock(take="between_last_fences").apply([reply], Sample("t", "", 0, {}, (), "x")) == [program]
+
+
 def test_what_is_run_of_a_reply_is_imports_and_what_the_function_reaches():
     # What evalplus/sanitize.py (with tree-sitter) gives for these replies.
     reply = (

@@ -11,7 +11,7 @@ import pytest
 from sandboxed import needs_sandbox
 
 from harness import Observation, Response, Sample
-from harness_plugins.metrics.program_tests import PassesTests, cases_of
+from harness_plugins.metrics.program_tests import PassesTests, cases_of, same_output
 
 SUM = [{"input": "3\n1 2 3\n", "output": "6\n", "testtype": "stdin"}, {"input": "1\n5", "output": "5"}]
 CALL = [{"input": "[1, 2]\n3", "output": "[4, 5]", "testtype": "functional"}]
@@ -77,6 +77,11 @@ def test_tests_come_in_several_forms():
 def test_a_pickle_that_is_no_text_is_not_opened():
     with pytest.raises(ValueError, match=r"builtins\.print"):
         cases_of(packed(print))
+
+
+def test_what_is_printed_may_be_no_number_at_all():
+    # The last kind of NaN raises where it is compared: the script counts it as wrong.
+    assert [same_output(printed, "1") for printed in ("1.0", "nan", "sNaN", "１")] == [True, False, False, True]
 
 
 def test_a_row_without_tests_is_not_scored():

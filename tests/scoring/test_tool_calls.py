@@ -163,6 +163,15 @@ def test_pythons_values() -> None:
     )
 
 
+def test_a_call_with_values_that_json_has_none_of_is_a_call_as_for_bfcl() -> None:
+    # Of irrelevance it only counts whether something was called.
+    (call,) = python_calls("f(a=1j, b=b'x', c={(1, 2): 3}, d=1 << 3, e=5 | 2, g=...)")
+    assert call.arguments == {"a": "1j", "b": "b'x'", "c": {"(1, 2)": 3}, "d": 8, "e": 7, "g": "..."}
+    for unread in ("f(a={**b})", "f(a=1 << 1000)", "f(a=1 << -1)", "f(a=1 / 0)", "f(a={1, 2})", "f(a=lambda: 1)"):
+        with pytest.raises(CallError):
+            python_calls(unread)
+
+
 ADD = {
     "name": "math.add",
     "parameters": {

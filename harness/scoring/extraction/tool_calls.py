@@ -126,15 +126,16 @@ def _python_call(node: ast.expr) -> ToolCall:
 def _value(node: ast.expr) -> JSON:
     """A written value; what is none of Python's literals is its text."""
     if isinstance(node, ast.Constant):
-        return "..." if node.value is Ellipsis else node.value
+        has_form = node.value is None or isinstance(node.value, str | int | float)  # a call with 1j or b"a" is one
+        return node.value if has_form else "..." if node.value is Ellipsis else ast.unparse(node)
     if isinstance(node, ast.List):
         return [_value(item) for item in node.elts]
     if isinstance(node, ast.Tuple):
         return tuple(_value(item) for item in node.elts)
     if isinstance(node, ast.Dict):
-        return {
-            _value(key): _value(value) for key, value in zip(node.keys, node.values, strict=True) if key is not None
-        }
+        if any(key is None for key in node.keys):
+            raise CallError(f"'{ast.unparse(node)[:40]}' is no value")
+        return {_key(key): _value(value) for key, value in zip(node.keys, node.values, strict=True) if key is not None}
     if isinstance(node, ast.BinOp):
         return number_value(node)
     if isinstance(node, ast.UnaryOp):  # whichever sign it is, BFCL takes it for a minus
@@ -149,6 +150,10 @@ def _value(node: ast.expr) -> JSON:
     raise CallError(f"'{ast.unparse(node)[:40]}' is no value")
 
 
+def _key(node: ast.expr) -> Any:
+    return ast.unparse(node) if isinstance(node, ast.Tuple) else _value(node)
+
+
 _OPERATIONS: Mapping[type[ast.operator], Callable[[Any, Any], Any]] = {
     ast.Add: lambda a, b: a + b,
     ast.Sub: lambda a, b: a - b,
@@ -157,6 +162,11 @@ _OPERATIONS: Mapping[type[ast.operator], Callable[[Any, Any], Any]] = {
     ast.FloorDiv: lambda a, b: a // b,
     ast.Mod: lambda a, b: _number(a) % _number(b),
     ast.Pow: lambda a, b: _power(_number(a), _number(b)),
+    ast.LShift: lambda a, b: a << _short(b),
+    ast.RShift: lambda a, b: a >> _short(b),
+    ast.BitOr: lambda a, b: a | b,
+    ast.BitAnd: lambda a, b: a & b,
+    ast.BitXor: lambda a, b: a ^ b,
 }
 
 
@@ -171,6 +181,12 @@ def _power(base: Any, exponent: Any) -> Any:
     if abs(exponent) > 64 or abs(base) > 1e9:
         raise ArithmeticError("too large a power")
     return base**exponent
+
+
+def _short(shift: Any) -> Any:
+    if not 0 <= shift <= 64:
+        raise ArithmeticError("too large a shift")
+    return shift
 
 
 def number_value(node: ast.expr) -> Any:
