@@ -165,38 +165,53 @@ def asked_pause(headers: Mapping[str, str], message: str) -> float | None:
     """
     known = {name.lower(): value.strip() for name, value in headers.items()}
     in_words = _IN_WORDS.search(message)
+    now = _now(known)
     wishes = (
-        _seconds_until(known.get("retry-after", "")),
+        _seconds_until(known.get("retry-after", ""), now),
         _scaled(known.get("retry-after-ms", ""), 0.001),
         max(map(float, _USED_UP.findall(known.get("ratelimit", ""))), default=None),
         _span(in_words[1] or in_words[2]) if in_words else None,
-        _reset(known),
+        _reset(known, now),
     )
     return next((max(0.0, seconds) for seconds in wishes if seconds is not None), None)
 
 
-def _reset(headers: Mapping[str, str]) -> float | None:
+def _now(headers: Mapping[str, str]) -> float:
+    """Seconds since 1970 by the clock of the server, which its moments are of: ours may be wrong, or be set."""
+    moment = _moment(headers["date"]) if "date" in headers else None
+    return time.time() if moment is None else moment
+
+
+def _reset(headers: Mapping[str, str], now: float) -> float | None:
     """The longest of the resets; where the server says which limits are used up, of those alone."""
     resets: dict[str, float] = {}
     for name, value in headers.items():
-        if "ratelimit" in name.replace("-", "") and "reset" in name and (seconds := _seconds_until(value)) is not None:
+        if "ratelimit" not in name.replace("-", "") or "reset" not in name:
+            continue
+        if (seconds := _seconds_until(value, now)) is not None:
             resets[name] = seconds
     used_up = [s for name, s in resets.items() if headers.get(name.replace("reset", "remaining"), "").strip() == "0"]
     return max(used_up or resets.values(), default=None)
 
 
-def _seconds_until(value: str) -> float | None:
+def _seconds_until(value: str, now: float) -> float | None:
     """Seconds to come of `7`, `1m30s`, a date of HTTP, or a moment since 1970 in seconds or milliseconds."""
     number = _scaled(value, 1.0)
     if number is not None:
         moment = number / 1000 if number > _EPOCH_MS else number
-        return moment - time.time() if number > _EPOCH else number
+        return moment - now if number > _EPOCH else number
     if re.fullmatch(_SPAN, value, re.I):
         return _span(value)
+    date = _moment(value)
+    return None if date is None else date - now
+
+
+def _moment(date: str) -> float | None:
+    """Seconds since 1970 of a date of HTTP."""
     from email.utils import parsedate_to_datetime  # as long to import as the rest of this module, and rarely needed
 
     try:
-        return parsedate_to_datetime(value).timestamp() - time.time()
+        return parsedate_to_datetime(date).timestamp()
     except (ValueError, TypeError, OverflowError, IndexError):
         return None
 

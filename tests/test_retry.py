@@ -92,6 +92,10 @@ def test_a_mistaken_delay_is_one_line(monkeypatch: pytest.MonkeyPatch) -> None:
         ({"Retry-After": "nan"}, "", None),
         ({"Retry-After": "-5"}, "", 0),
         ({"Retry-After": "Wed, 99 Foo 2026"}, "no", None),
+        # Moments are of the server's clock, however far that is from the clock here.
+        ({"Date": "Thu, 01 Jan 1998 00:00:00 GMT", "Retry-After": "Thu, 01 Jan 1998 00:00:30 GMT"}, "", 30),
+        ({"Date": "Fri, 01 Jan 2100 00:00:00 GMT", "x-ratelimit-reset": "4102444845"}, "", 45),
+        ({"Date": "now", "Retry-After": "12"}, "", 12),
         ({}, "try again later", None),
     ],
 )

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import re
 import time
 from collections.abc import Sequence
 from pathlib import Path
@@ -13,7 +12,8 @@ import click
 from harness.cli.console import line, notice, notice_path, show, table
 from harness.cli.options import DATA_OPTIONS, MODEL_OPTIONS, PROMPT_OPTIONS, TASKS, finite, options
 from harness.cli.run import RUN_OPTIONS, Greedy, print_result, settings_of
-from harness.errors import ExitCode, HarnessError, Interrupted, UsageError
+from harness.errors import ExitCode, HarnessError, Interrupted, SaveError, UsageError, one_line
+from harness.files import replace
 from harness.words import Translate, locale_language, translator
 
 if TYPE_CHECKING:
@@ -162,6 +162,7 @@ def _said(curve: Curve, t: Translate) -> Sequence[str]:
 def _draw(curve: Curve, folder: Path, t: Translate) -> None:
     from importlib.util import find_spec
 
+    from harness.record.manifest import safe_name
     from harness.record.shown import finite
     from harness.run.watch import step_of
 
@@ -174,6 +175,11 @@ def _draw(curve: Curve, folder: Path, t: Translate) -> None:
         return
     from harness.view.charts import scatter, svg
 
-    path = folder / f"watch_{re.sub(r'[^A-Za-z0-9_-]+', '_', curve.task)}.svg"
-    path.write_bytes(svg(scatter(drawn, t("step"), f"{curve.task}, {curve.metric}"), ground="white"))
+    path = folder / f"watch_{safe_name(curve.task)}.svg"
+    chart = svg(scatter(drawn, t("step"), f"{curve.task}, {curve.metric}"), ground="white")
+    try:
+        replace(path, [chart])
+    except SaveError as error:  # a chart is no reason to measure no other
+        notice(one_line(error))
+        return
     notice_path(t("Chart"), path)

@@ -33,7 +33,8 @@ from harness.scoring.statistics.paired import Comparison, correct_for_many
 from harness.words import Translate, english, said
 
 _SETTLED_SECONDS = 10.0
-"""A folder in which nothing says that it is finished is taken as whole when nothing in it has changed for so long."""
+"""A folder in which nothing says that it is finished is taken as whole when nothing in it has changed for so long: by
+its times, or by our own clock where these are of another one, or of one that was set back."""
 _STATE = "trainer_state.json"
 _ADAPTER = ("adapter_model.safetensors", "adapter_model.bin")
 _LEVEL = 0.05
@@ -77,11 +78,11 @@ def is_adapter(folder: Path) -> bool:
     return (folder / "adapter_config.json").is_file() and not (folder / "config.json").is_file()
 
 
-def why_not_whole(folder: Path, t: Translate = english) -> str:
+def why_not_whole(folder: Path, t: Translate = english, still: float = 0.0) -> str:
     """What a checkpoint lacks, in words; empty where it is whole.
 
     A Trainer of transformers writes `trainer_state.json` last. Where there is none, the folder must have been left
-    alone for a while.
+    alone for a while. still: seconds for which somebody has seen it unchanged, whatever its times say.
     """
     try:
         weights = _weights(folder)
@@ -102,7 +103,21 @@ def why_not_whole(folder: Path, t: Translate = english) -> str:
         return " ".join(said(error.args[0], t).split())
     except OSError as error:  # what is written anew is renamed and removed meanwhile
         return t("it is being written ({error})", error=error.strerror)
-    return "" if time.time() - newest >= _SETTLED_SECONDS else t("it was written to just now")
+    ahead = newest - time.time()
+    if max(still, -ahead) >= _SETTLED_SECONDS:
+        return ""
+    if ahead >= _SETTLED_SECONDS:
+        return t(
+            "its times are {seconds} s ahead of the clock here; it is taken once it stays as it is",
+            seconds=round(ahead),
+        )
+    return t("it was written to just now")
+
+
+def _stamp(folder: Path) -> tuple[tuple[str, int, int], ...]:
+    """What changes when something in the folder is written. Raises OSError."""
+    found = ((file.name, file.stat()) for file in folder.iterdir())
+    return tuple(sorted((name, status.st_size, status.st_mtime_ns) for name, status in found))
 
 
 def _weights(folder: Path) -> list[Path]:
@@ -134,6 +149,8 @@ class Watch:
     failed: dict[Path, str] = field(default_factory=dict)
     waiting: dict[Path, str] = field(default_factory=dict)
     _failed_as: dict[Path, str] = field(default_factory=dict)
+    _seen_as: dict[Path, tuple[object, float]] = field(default_factory=dict)
+    """What a folder looked like, and since when, by a clock that nobody sets."""
 
     def __post_init__(self) -> None:
         asked = dataclasses.asdict(dataclasses.replace(self.spec, command="", log_to=(), output=""))
@@ -158,7 +175,7 @@ class Watch:
         pending: list[Path] = []
         self.waiting = {}
         for folder in found(self.patterns):
-            problem = why_not_whole(folder, self.t)
+            problem = why_not_whole(folder, self.t, self._still(folder))
             if problem:
                 if not self._is_known(folder):
                     self.waiting[folder] = problem
@@ -175,11 +192,21 @@ class Watch:
                 pending.append(folder)
         return pending
 
+    def _still(self, folder: Path) -> float:
+        """Seconds for which the folder is known to have stayed as it is."""
+        try:
+            stamp, now = _stamp(folder), time.monotonic()
+        except OSError:
+            return 0.0
+        if folder not in self._seen_as or self._seen_as[folder][0] != stamp:
+            self._seen_as[folder] = stamp, now
+        return now - self._seen_as[folder][1]
+
     def measured(self) -> list[Measured]:
         """What was measured, in order; also of checkpoints that are gone meanwhile, as trainers remove them."""
         kept = [folder for folder in map(Path, self._known) if self._is_known(folder)]
         ordered = sorted(kept, key=lambda folder: (step_of(folder) is None, step_of(folder) or 0, str(folder)))
-        return [Measured(folder, Path(self._known[str(folder)]["run"])) for folder in ordered]
+        return [Measured(folder, self._run_of(folder)) for folder in ordered]
 
     def measure(self, checkpoints: Sequence[Path], registry: Registry, progress: Progress) -> Iterator[Path]:
         """Measure some checkpoints, and yield each that is done. Adapters among them share one loaded base.
@@ -230,8 +257,12 @@ class Watch:
             self._failed_as.pop(folder, None)
 
     def _is_known(self, folder: Path) -> bool:
-        run = self._known.get(str(folder), {}).get("run")
-        return run is not None and (Path(run) / "report.json").is_file()
+        return str(folder) in self._known and (self._run_of(folder) / "report.json").is_file()
+
+    def _run_of(self, folder: Path) -> Path:
+        """The run of a checkpoint; where it was moved with the note, it is beside it."""
+        run = Path(self._known[str(folder)]["run"])
+        return run if run.is_dir() else self.note.absolute().parent / run.name
 
     def _args(self, folder: Path) -> dict[str, Any]:
         args = dict(self.spec.model_args)

@@ -145,6 +145,38 @@ def test_without_a_trainers_last_file_a_folder_has_to_be_left_alone(tmp_path: Pa
     assert why_not_whole(older) == "it was written to just now"
 
 
+def test_times_of_another_clock_keep_no_checkpoint_waiting(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    folder = checkpoint(tmp_path / "checkpoint-1", state=False, age=-86_400)  # the clock was set back by a day
+    now = [0.0]
+    monkeypatch.setattr("harness.run.watch.time.monotonic", lambda: now[0])
+    watched = watch.Watch(RunSpec(("demo_choice_en",), "hf", output=str(tmp_path)), [str(folder)])
+    for seconds in (0.0, 9.0):
+        now[0] = seconds
+        assert watched.pending() == []
+    assert "s ahead of the clock here" in watched.waiting[folder]
+    (folder / "more.txt").write_text("still being written")
+    for seconds in (12.0, 21.0):
+        now[0] = seconds
+        assert watched.pending() == []
+    now[0] = 23.0
+    assert watched.pending() == [folder]
+
+
+def test_a_watch_whose_runs_were_moved_knows_what_it_measured(tmp_path: Path) -> None:
+    folder = checkpoint(tmp_path / "checkpoint-1")
+    spec = RunSpec(("demo_choice_en",), "hf", output=str(tmp_path / "runs"))
+    watched = watch.Watch(spec, [str(folder)])
+    run = tmp_path / "runs" / "a-run"
+    run.mkdir(parents=True)
+    (run / "report.json").write_text("{}")
+    known = {str(folder): {"weights": watch.weights_fingerprint([folder / "model.safetensors"]), "run": str(run)}}
+    watched.note.write_text(json.dumps(known))
+    (tmp_path / "runs").rename(tmp_path / "kept")
+    shutil.rmtree(folder)  # a trainer keeps few
+    moved = watch.Watch(RunSpec(("demo_choice_en",), "hf", output=str(tmp_path / "kept")), [str(folder)])
+    assert moved.measured() == [Measured(folder, tmp_path / "kept" / "a-run")]
+
+
 def test_an_adapter_is_whole_with_its_weights(tmp_path: Path) -> None:
     folder = tmp_path / "checkpoint-1"
     folder.mkdir()
