@@ -4,9 +4,13 @@ from __future__ import annotations
 
 import contextlib
 import errno
+import functools
+import hashlib
 import json
 import os
+import re
 import secrets
+import time
 from collections.abc import Callable, Iterable, Iterator
 from pathlib import Path
 
@@ -16,6 +20,9 @@ from harness.types import JSON
 Say = Callable[[str], None]
 UNFINISHED = ".tmp"
 """How the names end of files that are being written. One that is still there was left by a kill."""
+_OWNER = re.compile(r"\.[0-9a-f]{16,32}(-(?P<machine>[0-9a-f]{8})-(?P<process>\d{1,10}))?" + re.escape(UNFINISHED))
+_FORGOTTEN = 86_400.0
+"""Seconds without a change, after which the file of a process that cannot be asked for is nobody's."""
 _BLOCK = 1 << 16
 _STAYS_OPEN = os.name == "posix"
 """Elsewhere nobody can delete or replace a file that is open."""
@@ -158,9 +165,56 @@ class GrowingFile:
             os.close(handle)
 
 
-def beside(path: Path) -> Path:
-    """A name that nobody has in the folder of `path`, hidden and short: for what takes its place once it is whole."""
-    return path.with_name(f".{secrets.token_hex(8)}{UNFINISHED}")
+def beside(path: Path, mark: str = "") -> Path:
+    """A name that nobody has in the folder of `path`, hidden and short: for what takes its place once it is whole.
+
+    It says whose it is, for `left_behind`. mark: some hexadecimal digits by which the file can be found again.
+    """
+    return path.with_name(f".{mark}{secrets.token_hex(8)}-{_machine()}-{os.getpid()}{UNFINISHED}")
+
+
+@functools.cache
+def _machine() -> str:
+    """What all processes have in common that see each other by their ids."""
+    parts = [os.uname().nodename] if os.name == "posix" else []
+    with contextlib.suppress(OSError):  # elsewhere than on Linux
+        parts += [str(Path("/proc/self/ns/pid").readlink()), Path("/proc/sys/kernel/random/boot_id").read_text("ascii")]
+    return hashlib.sha256("\0".join(parts).encode("utf-8", "surrogateescape")).hexdigest()[:8]
+
+
+def left_behind(folder: Path, mark: str = "") -> Iterator[Path]:
+    """The files of `beside` whose process was killed: it is gone from this machine, or did not write for a day."""
+    try:
+        with os.scandir(folder) as entries:
+            names = [each.name for each in entries if each.name.startswith(f".{mark}") and each.is_file()]
+    except OSError:
+        return
+    for name in names:
+        owner = _OWNER.fullmatch(name)
+        if owner and _is_left(folder / name, owner["machine"], owner["process"]):
+            yield folder / name
+
+
+def _is_left(path: Path, machine: str | None, process: str | None) -> bool:
+    if os.name == "posix" and process is not None and machine == _machine():
+        try:
+            os.kill(int(process), 0)
+        except ProcessLookupError:
+            return True
+        except (OSError, OverflowError):
+            return False
+    try:
+        return time.time() - path.stat().st_mtime > _FORGOTTEN
+    except OSError:
+        return False
+
+
+@functools.lru_cache(maxsize=1024)
+def clear_left(folder: Path) -> None:
+    """Take away what kills have left in a folder, once a process."""
+    for path in left_behind(folder):
+        with contextlib.suppress(OSError):
+            path.unlink()
 
 
 @contextlib.contextmanager
@@ -168,8 +222,9 @@ def replacing(path: Path) -> Iterator[Path]:
     """Where to write a file that takes the place of `path` at one stroke when the block ends well.
 
     At any moment either the old or the new one is there, whole. A block that takes its file away again replaces
-    nothing. Raises OSError.
+    nothing. What kills have left in the folder is taken away. Raises OSError.
     """
+    clear_left(path.parent.absolute())
     temporary = beside(path)
     try:
         yield temporary

@@ -30,6 +30,8 @@ PATIENCE = 60.0
 """Seconds before a transfer is held against `SLOWEST`."""
 LARGEST_DOCUMENT = 256 << 20
 """Bytes of a JSON document; files of rows may be larger."""
+_WORTH_KEEPING = 1 << 20
+"""Bytes from which on the next command goes on from what came."""
 _CHUNK = 1 << 16
 """Bytes. What a broken connection left of the last one is asked for again."""
 _Answer = TypeVar("_Answer")
@@ -67,13 +69,18 @@ class Server:
 
         size, sha256: what the server's listing says the file is. A file that is there and fits is not asked for again;
         without them the server is asked whether it has a newer one, by the ETag. What came is moved to `to` when it is
-        whole; a connection that breaks is taken up where it broke.
+        whole; a connection that breaks is taken up where it broke, with a SHA-256 also by the next command.
         """
         if _fits(to, size, sha256):
             return to
         partial = _Partial(to, size, sha256)
         try:
+            if partial.is_whole():
+                return partial.put_in_place()
             return self._get(url, what, partial.receive, partial.headers)
+        except (Unreachable, KeyboardInterrupt):
+            partial.keep()
+            raise
         finally:
             partial.close()
 
@@ -158,16 +165,24 @@ def _fits(path: Path, size: int | None, sha256: str | None) -> bool:
 
 
 class _Partial:
-    """A file on its way: what came so far stays over several attempts."""
+    """A file on its way: what came so far stays over several attempts. Where its hash is known, it goes on from what a
+    killed process has left of it."""
 
     def __init__(self, to: Path, size: int | None, sha256: str | None) -> None:
         self._to, self._size, self._sha256 = to, size, sha256
         self._etag_file = to.with_name(f"{to.name}.etag")
         self._etag = ""
+        self._is_kept = False
+        mark = sha256[:16].lower() if sha256 else ""
         try:
             to.parent.mkdir(parents=True, exist_ok=True)
-            self._path = files.beside(to)
-            self._file: BufferedRandom = self._path.open("x+b")
+            self._path = files.beside(to, mark)
+            for left in files.left_behind(to.parent, mark) if mark else ():
+                with suppress(OSError):  # somebody else was faster
+                    left.replace(self._path)
+                    break
+            files.clear_left(to.parent)
+            self._file: BufferedRandom = self._path.open("r+b" if self._path.exists() else "x+b")
         except OSError as error:
             raise DataError(f"{to}: cannot be written: {error.strerror}") from error
 
@@ -193,6 +208,9 @@ class _Partial:
             except OSError as error:
                 raise DataError(f"{self._to}: cannot be written: {error.strerror}") from error
         self._check(reply)
+        return self.put_in_place(etag)
+
+    def put_in_place(self, etag: str = "") -> Path:
         try:
             self._file.close()
             self._path.replace(self._to)
@@ -202,6 +220,21 @@ class _Partial:
             raise DataError(f"{self._to}: cannot be written: {error.strerror}") from error
         return self._to
 
+    def is_whole(self) -> bool:
+        """Whether all of it is there already, of an earlier process. What is as long and other bytes is emptied."""
+        length = self._file.seek(0, os.SEEK_END)
+        if self._sha256 is None or not length:
+            return False
+        if self._has_hash():
+            return True
+        if self._size is not None and length >= self._size:
+            self._truncate()
+        return False
+
+    def _has_hash(self) -> bool:
+        self._file.seek(0)
+        return hashlib.file_digest(self._file, "sha256").hexdigest() == str(self._sha256).lower()
+
     def _check(self, reply: requests.Response) -> None:
         length = self._file.seek(0, os.SEEK_END)
         plain = reply.status_code == 200 and "Content-Encoding" not in reply.headers
@@ -210,18 +243,22 @@ class _Partial:
             if length > int(said or 0):
                 self._truncate()
             raise ConnectionError(f"{length} of {said} bytes came")
-        if self._sha256:
-            self._file.seek(0)
-            if hashlib.file_digest(self._file, "sha256").hexdigest() != self._sha256.lower():
-                self._truncate()
-                raise ConnectionError("the file that came is not the one that the server lists (its SHA-256 differs)")
+        if self._sha256 and not self._has_hash():
+            self._truncate()
+            raise ConnectionError("the file that came is not the one that the server lists (its SHA-256 differs)")
 
     def _truncate(self) -> None:
         self._file.seek(0)
         self._file.truncate()
 
+    def keep(self) -> None:
+        """Leave what came to the next process, where it can know whether it is the same file."""
+        with suppress(OSError):
+            self._is_kept = self._sha256 is not None and self._file.seek(0, os.SEEK_END) >= _WORTH_KEEPING
+
     def close(self) -> None:
         with suppress(OSError):
             self._file.close()
-        with suppress(FileNotFoundError):
-            self._path.unlink()
+        if not self._is_kept:
+            with suppress(FileNotFoundError):
+                self._path.unlink()

@@ -19,7 +19,7 @@ from typing import BinaryIO
 from harness.data.download import cache_folder
 from harness.encodings import opened_zip
 from harness.errors import DataError
-from harness.files import beside
+from harness.files import replacing
 from harness.types import UNREADABLE, Media
 
 _PIECE = 1 << 20
@@ -34,9 +34,8 @@ def kept_file(data: bytes, sha256: str) -> Path:
     try:
         if not path.is_file() or path.stat().st_size != len(data):
             path.parent.mkdir(parents=True, exist_ok=True)
-            partial = beside(path)
-            partial.write_bytes(data)
-            partial.replace(path)
+            with replacing(path) as partial:
+                partial.write_bytes(data)
     except OSError as error:
         raise DataError(f"{path}: cannot be written: {error.strerror or error}") from error
     return path
@@ -77,9 +76,8 @@ def _sha256(path: str, member: str, size: int, changed: int) -> str:
     computed = _computed_sha256(path, member)
     with contextlib.suppress(OSError):  # then it is computed again the next time
         remembered.parent.mkdir(parents=True, exist_ok=True)
-        partial = beside(remembered)
-        partial.write_text(computed, encoding="ascii")
-        partial.replace(remembered)
+        with replacing(remembered) as partial:
+            partial.write_text(computed, encoding="ascii")
     return computed
 
 

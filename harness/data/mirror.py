@@ -5,6 +5,7 @@ from __future__ import annotations
 import filecmp
 import json
 from collections.abc import Callable, Iterable, Mapping, Sequence
+from contextlib import suppress
 from dataclasses import replace
 from pathlib import Path, PurePosixPath
 from typing import Any
@@ -32,6 +33,23 @@ def pull(
     A file that is there already with the same rows is left as it is. Raises `DataError` and `SaveError`.
     """
     written: dict[Path, str] = {}
+    try:
+        _write_all(wanted, to, hook, message, written)
+    except BaseException:
+        with suppress(SaveError):  # what is there already is told of, too
+            _write_note(to, list(written.values()))
+        raise
+    _write_note(to, list(written.values()))
+    return list(written)
+
+
+def _write_all(
+    wanted: Iterable[tuple[DatasetSpec, str, bool]],
+    to: Path,
+    hook: Any,
+    message: Callable[[str], None],
+    written: dict[Path, str],
+) -> None:
     local: set[str] = set()
     for spec, split, required in wanted:
         if spec.path in BUILDERS or local_path(spec):
@@ -52,8 +70,6 @@ def pull(
         _read_back(spec, split, file, to, hook, rows)
         written[file] = f"{file.relative_to(to)}: {len(rows.rows)} rows, sha256 {rows.fingerprint}, from {rows.origin}"
         message(written[file])
-    _write_note(to, list(written.values()))
-    return list(written)
 
 
 def _target(spec: DatasetSpec, split: str, to: Path) -> Path:
@@ -123,6 +139,8 @@ def _replace(file: Path, save: Callable[[Path], None]) -> Path:
 
 def _write_note(to: Path, lines: Sequence[str]) -> None:
     """Keep a note that says of each file where it came from; lines of earlier pulls stay."""
+    if not lines:
+        return
     note = to / NOTE
     earlier = note.read_text(encoding="utf-8").splitlines() if note.is_file() else []
     known = {line.partition(":")[0]: line for line in [*earlier, *(f"- {line}" for line in lines)] if line[:2] == "- "}

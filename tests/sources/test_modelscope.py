@@ -2,6 +2,9 @@
 
 from __future__ import annotations
 
+import hashlib
+import subprocess
+import sys
 from dataclasses import replace
 from pathlib import Path
 from typing import Any
@@ -10,6 +13,7 @@ import pytest
 from hub_server import CSV, LINES, HubServer, data_requests
 
 from harness import DataError, DatasetSpec, Rows
+from harness.data import cache_folder
 from harness.data.open import open_dataset
 from harness.registry import Registry
 
@@ -82,6 +86,39 @@ def test_a_download_that_breaks_is_taken_up_where_it_broke(hub: HubServer, regis
     first, second = hub.sent_of("law/val.csv")
     assert first == len(body) // 2
     assert second < len(body) * 0.6
+
+
+LONG = b"id,answer\n" + b"".join(b"%07d,A\n" % number for number in range(200_000))
+
+
+def left_by_a_kill(data: bytes) -> None:
+    """A process that is gone has left so much of `LONG` in the cache."""
+    folder = cache_folder("modelscope", "org", "set", "master", "law")
+    folder.mkdir(parents=True)
+    code = "import sys, pathlib, harness.files; print(harness.files.beside(pathlib.Path('x'), sys.argv[1]))"
+    mark = hashlib.sha256(LONG).hexdigest()[:16]
+    done = subprocess.run([sys.executable, "-c", code, mark], capture_output=True, text=True, check=True, timeout=60)
+    (folder / done.stdout.strip()).write_bytes(data)
+
+
+@pytest.mark.parametrize(
+    ("left", "sent"),
+    [
+        (LONG[:1_000_000], [len(LONG) - 1_000_000]),
+        (LONG, []),
+        (bytes(1_000_000), [len(LONG) - 1_000_000, len(LONG)]),  # a disk that lost its power has gaps
+        (bytes(len(LONG)), [len(LONG)]),
+        (LONG + b"more", [len(LONG)]),
+    ],
+    ids=["half", "all", "gaps", "as long", "longer"],
+)
+def test_a_download_that_was_killed_goes_on(hub: HubServer, registry: Registry, left: bytes, sent: list[int]) -> None:
+    hub.files["org/set"]["law/val.csv"] = LONG
+    left_by_a_kill(left)
+    rows = open_dataset(modelscope("org/set"), "val", registry.hook).rows
+    assert (len(rows), dict(rows[-1])) == (200_000, {"id": "0199999", "answer": "A"})
+    assert hub.sent_of("law/val.csv") == sent
+    assert not list(cache_folder("modelscope").rglob("*.tmp"))
 
 
 def test_a_file_that_is_not_what_the_hub_lists_is_refused(hub: HubServer, registry: Registry) -> None:
