@@ -28,8 +28,9 @@ from harness.run.result import RunResult
 from harness.run.shards import shard_words
 from harness.run.spec import Progress, RunSpec, problem_of_saved
 from harness.run.summarise import summarise_run, write_submissions
-from harness.task_code.client import TaskCode
 from harness.tasks.build import sample_from_record
+from harness.tasks.make import with_files
+from harness.tasks.task import Task
 from harness.types import JSON, Sample
 from harness.words import phrase
 
@@ -83,7 +84,7 @@ def merge(
     spec = RunSpec.from_json(cast(Mapping[str, JSON], described["spec"]))
     jobs = load_jobs(spec, registry, Progress())
     try:
-        _check_tasks(jobs, identity)
+        _check_tasks(jobs, described, identity)
         prepare_metrics(jobs, spec)
         place = output or shards[0].path.parent
         with RunFolder.open(place, spec.name or model_title(described), identity, described) as folder:
@@ -261,15 +262,24 @@ def merged_manifest(shards: Sequence[Shard]) -> tuple[Manifest, dict[str, JSON]]
     return cast(Manifest, described), {name: value for name, value in first["identity"].items() if name != "shard"}
 
 
-def _check_tasks(jobs: Sequence[TaskJob], identity: Mapping[str, Any]) -> None:
-    """Refuse to sum up by task files that are not those of the shards. What a task's Python has read is not known yet,
-    and so its digest is not."""
+def _check_tasks(jobs: Sequence[TaskJob], described: Manifest, identity: Mapping[str, Any]) -> None:
+    """Refuse to sum up by task files that are not those of the shards."""
     for job in jobs:
-        if not isinstance(job.task.code, TaskCode) and identity["tasks"].get(job.task.name) != job.task.digest:
+        code: Mapping[str, str] = described["tasks"].get(job.task.name, {}).get("code", {})
+        if identity["tasks"].get(job.task.name) != _with_read(job.task, code).digest:
             raise UsageError(
                 f"{job.task.file}: task '{job.task.name}' is not here what it was where the shards ran; merge with the "
                 "same version of harness and of the task file"
             )
+
+
+def _with_read(task: Task, code: Mapping[str, str]) -> Task:
+    """A task with the files that its Python read in the shards while it made prompts, which it has not done here.
+
+    code: all files that a shard's task was made of, with their hashes, at their places there.
+    """
+    known = {(Path(path).name, content) for path, content in task.code_files.items()}
+    return with_files(task, {path: each for path, each in code.items() if (Path(path).name, each) not in known})
 
 
 def _merged(

@@ -215,3 +215,46 @@ def test_cuts_are_even_and_go_to_the_edges_of_groups_that_are_near() -> None:
     assert parts_of("a" * 60 + "b" * 40, [1] * 100, 2) == [0] * 50 + [1] * 50
     assert sorted(set(parts_of("ab", [1, 1], 5))) == [1, 3]
     assert parts_of("aa", [0, 0], 3) == [0, 0]
+
+
+OWN_TASK = """\
+task: sums
+dataset_path: rows.jsonl
+test_split: test
+output_type: generate_until
+doc_to_text: {text}
+doc_to_target: "{{{{n}}}}"
+generation_kwargs: {{until: ["\\n"], max_gen_toks: 4}}
+metric_list: [{{metric: exact_match}}]
+"""
+OWN_CODE = """\
+from pathlib import Path
+
+def text(doc):
+    return Path(__file__).with_name("words.txt").read_text() + str(doc["n"])
+"""
+
+
+@pytest.fixture
+def own_task(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
+    monkeypatch.chdir(tmp_path)
+    (tmp_path / "rows.jsonl").write_text("".join(f'{{"n": {n}}}\n' for n in range(6)))
+    (tmp_path / "code.py").write_text(OWN_CODE)
+    (tmp_path / "words.txt").write_text("What is ")
+    return tmp_path / "sums.yaml"
+
+
+@pytest.mark.parametrize("text", ['"Say {{n}}:"', "!function code.text"])
+def test_a_task_that_has_changed_since_its_shards_ran_is_refused(own_task: Path, text: str) -> None:
+    """By its file, by its Python, and by nothing where both are what they were."""
+    own_task.write_text(OWN_TASK.format(text=text))
+    options: dict[str, Any] = {"tasks": "sums.yaml", "trust_task_code": "."}
+    for part in (1, 2):
+        run(Path("parts"), f"{part}/2", **options)
+    whole = run(Path("whole"), **options)
+    assert_same(merge([Path("parts")], Path("merged")).path, whole)
+    changed = Path("code.py") if "!function" in text else own_task
+    changed.write_text(changed.read_text().replace("+ str(", "+ ascii(").replace("metric: exact_match", "metric: f1"))
+    with pytest.raises(UsageError, match=r"task 'sums' is not here what it was where the shards ran"):
+        merge([Path("parts")], Path("again"))
+    assert not Path("again").exists()
