@@ -15,7 +15,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any, TypeVar
 
 from harness import files
-from harness.errors import DataError
+from harness.errors import DataError, SaveError
 from harness.quick import dataclass
 from harness.retry import RetriesExhausted, Retryable, RetryPolicy, asked_pause, is_throttling, may_pass
 
@@ -65,7 +65,7 @@ class Server:
         return self._get(url, what, read, dict, params)
 
     def fetch(self, url: str, to: Path, what: str, size: int | None = None, sha256: str | None = None) -> Path:
-        """Bring the file at `url` to `to`. Raises DataError, and Unreachable after the last attempt.
+        """Bring the file at `url` to `to`. Raises DataError, Unreachable after the last attempt, SaveError on a full disk.
 
         size, sha256: what the server's listing says the file is. A file that is there and fits is not asked for again;
         without them the server is asked whether it has a newer one, by the ETag. What came is moved to `to` when it is
@@ -164,6 +164,11 @@ def _fits(path: Path, size: int | None, sha256: str | None) -> bool:
         return hashlib.file_digest(handle, "sha256").hexdigest() == sha256.lower()
 
 
+def _unwritable(path: Path, error: OSError) -> SaveError:
+    help = f"{files.remedy(error)}, or name another cache folder by XDG_CACHE_HOME"
+    return SaveError(f"{path}: cannot be written: {error.strerror or error}; {help}")
+
+
 class _Partial:
     """A file on its way: what came so far stays over several attempts. Where its hash is known, it goes on from what a
     killed process has left of it."""
@@ -184,7 +189,7 @@ class _Partial:
             files.clear_left(to.parent)
             self._file: BufferedRandom = self._path.open("r+b" if self._path.exists() else "x+b")
         except OSError as error:
-            raise DataError(f"{to}: cannot be written: {error.strerror}") from error
+            raise _unwritable(to, error) from error
 
     def headers(self) -> Mapping[str, str]:
         """What the next request asks: the rest of what broke off, or only a file newer than the one that is there."""
@@ -206,7 +211,7 @@ class _Partial:
             try:
                 self._file.write(chunk)
             except OSError as error:
-                raise DataError(f"{self._to}: cannot be written: {error.strerror}") from error
+                raise _unwritable(self._to, error) from error
         self._check(reply)
         return self.put_in_place(etag)
 
@@ -217,7 +222,7 @@ class _Partial:
             if etag.isascii() and self._size is None and self._sha256 is None:
                 self._etag_file.write_text(etag, encoding="ascii")
         except OSError as error:
-            raise DataError(f"{self._to}: cannot be written: {error.strerror}") from error
+            raise _unwritable(self._to, error) from error
         return self._to
 
     def is_whole(self) -> bool:

@@ -12,7 +12,7 @@ from typing import Any
 import pytest
 from hub_server import CSV, LINES, HubServer, data_requests
 
-from harness import DataError, DatasetSpec, Rows
+from harness import DataError, DatasetSpec, Rows, SaveError
 from harness.data import cache_folder
 from harness.data.open import open_dataset
 from harness.registry import Registry
@@ -203,7 +203,7 @@ def test_a_pattern_needs_a_mirror(hub: HubServer, registry: Registry) -> None:
 
 def test_a_full_disk_is_one_line(hub: HubServer, registry: Registry, tmp_path: Path) -> None:
     (tmp_path / "cache").write_text("a file where a folder should be", encoding="utf-8")
-    with pytest.raises(DataError, match="cannot be written"):
+    with pytest.raises(SaveError, match=r"cannot be written: .*, or name another cache folder by XDG_CACHE_HOME$"):
         open_dataset(modelscope("org/set"), "val", registry.hook)
 
 

@@ -12,7 +12,7 @@ from typing import Any
 import pytest
 from hub_server import CSV, HubServer
 
-from harness import DataError, DatasetSpec, Rows, SaveError
+from harness import DataError, DatasetSpec, Rows, SaveError, UsageError
 from harness.data import make_rows
 from harness.data.mirror import pull
 from harness.data.open import open_dataset
@@ -87,6 +87,22 @@ def test_a_mirror_is_not_pulled_from_itself(hub: HubServer, registry: Registry, 
     said: list[str] = []
     pull([(from_modelscope("org/set", mirrors=(str(tmp_path),)), "val", True)], tmp_path, registry.hook, said.append)
     assert "from ModelScope org/set" in said[0]
+
+
+def test_a_folder_that_cannot_be_written_is_refused_before_anything_is_fetched(
+    hub: HubServer, registry: Registry, tmp_path: Path
+) -> None:
+    (tmp_path / "file").write_text("")
+    with pytest.raises(UsageError, match="--to .*file' is a file; name a folder"):
+        pull([(from_modelscope("org/set"), "val", True)], tmp_path / "file" / "copy", registry.hook, say)
+    assert hub.asked == []
+
+
+def test_what_a_pull_that_failed_had_written_is_noted(hub: HubServer, registry: Registry, tmp_path: Path) -> None:
+    with pytest.raises(DataError):
+        pull([(from_modelscope("org/set"), "val", True), (from_modelscope("org/none"), "val", True)], tmp_path,
+             registry.hook, say)  # fmt: skip
+    assert "- org/set/law/val.jsonl: 2 rows" in (tmp_path / "ORIGIN.md").read_text(encoding="utf-8")
 
 
 def test_rows_that_the_folder_hides_are_refused(hub: HubServer, registry: Registry, tmp_path: Path) -> None:
