@@ -65,7 +65,7 @@ class Server:
         return self._get(url, what, read, dict, params)
 
     def fetch(self, url: str, to: Path, what: str, size: int | None = None, sha256: str | None = None) -> Path:
-        """Bring the file at `url` to `to`. Raises DataError, Unreachable after the last attempt, SaveError on a full disk.
+        """Bring the file at `url` to `to`. Raises DataError, SaveError, and Unreachable after the last attempt.
 
         size, sha256: what the server's listing says the file is. A file that is there and fits is not asked for again;
         without them the server is asked whether it has a newer one, by the ETag. What came is moved to `to` when it is

@@ -30,8 +30,8 @@ def pull(
 ) -> list[Path]:
     """Write every split below `to`, where the mirror source finds it, and read it back. Returns the files.
 
-    A file that is there already with the same rows is left as it is. Raises `DataError` and `SaveError`, and `UsageError`
-    before anything is fetched where `to` cannot be written.
+    A file that is there already with the same rows is left as it is. Raises `DataError` and `SaveError`;
+    `UsageError`, before anything is fetched, where `to` cannot be written.
     """
     files.check_folder("--to", to)
     written: dict[Path, str] = {}

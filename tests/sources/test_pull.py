@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import datetime
+import errno
 import json
 import os
 from pathlib import Path
@@ -93,7 +94,7 @@ def test_a_folder_that_cannot_be_written_is_refused_before_anything_is_fetched(
     hub: HubServer, registry: Registry, tmp_path: Path
 ) -> None:
     (tmp_path / "file").write_text("")
-    with pytest.raises(UsageError, match="--to .*file' is a file; name a folder"):
+    with pytest.raises(UsageError, match=r"--to .*file' is a file; name a folder"):
         pull([(from_modelscope("org/set"), "val", True)], tmp_path / "file" / "copy", registry.hook, say)
     assert hub.asked == []
 
@@ -153,7 +154,13 @@ def test_local_files_are_not_pulled(registry: Registry, tmp_path: Path) -> None:
     assert "is a local file" in said[0]
 
 
-def test_a_folder_that_cannot_be_written_is_one_line(hub: HubServer, registry: Registry, tmp_path: Path) -> None:
-    (tmp_path / "to").write_text("a file", encoding="utf-8")
-    with pytest.raises(SaveError, match="could not be written"):
+def test_a_folder_without_room_is_one_line(
+    hub: HubServer, registry: Registry, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    def no_space(handle: int) -> None:
+        raise OSError(errno.ENOSPC, os.strerror(errno.ENOSPC))
+
+    monkeypatch.setattr("harness.files.os.fsync", no_space)
+    with pytest.raises(SaveError, match="could not be written: No space left on device"):
         pull([(from_github("law/val.csv"), "test", True)], tmp_path / "to", registry.hook, say)
+    assert not [file for file in (tmp_path / "to").rglob("*") if file.is_file()]
