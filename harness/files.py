@@ -54,6 +54,8 @@ def check_folder(flag: str, folder: Path, named: str = "", wanted: str = "a fold
     """
     what = f"{flag} {named or folder}"
     try:
+        if link := dangling_link(folder):
+            raise UsageError(f"{what}: {link}; choose another folder")
         there = next(parent for parent in (folder, *folder.absolute().parents) if parent.exists())
     except OSError as error:  # a name that is too long, or a loop of links
         raise UsageError(f"{what}: {error.strerror or error}; choose another folder") from None
@@ -61,6 +63,17 @@ def check_folder(flag: str, folder: Path, named: str = "", wanted: str = "a fold
         raise UsageError(f"{what}: '{there}' is a file; name {wanted}")
     if not os.access(there, os.W_OK | os.X_OK):
         raise UsageError(f"{what}: '{there}' cannot be written; choose another folder")
+
+
+def dangling_link(folder: Path) -> str:
+    """What there is to say of a link to nothing, which can neither be read nor become a folder; else an empty text.
+    Raises OSError for a loop of links."""
+    for path in (folder, *folder.parents):
+        if path.exists():
+            return ""
+        if path.is_symlink():
+            return f"'{path}' is a link to '{path.readlink()}', which is not there"
+    return ""
 
 
 def disturbed(path: Path) -> SaveError:

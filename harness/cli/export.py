@@ -10,6 +10,7 @@ import click
 from harness.cli.completion import complete_runs
 from harness.cli.console import counted, line, notice
 from harness.errors import UsageError
+from harness.files import check_folder
 
 FORMS = ("parquet", "hub", "every_eval_ever")
 RELATIONSHIPS = ("first_party", "third_party", "collaborative", "other")
@@ -58,6 +59,10 @@ def command(
         raise UsageError(f"--format {form}: say where to, as in --to upload")
     if parquet is None and form is None:
         raise UsageError(f"say what to write: --parquet FILE, or --format {', '.join(FORMS[1:])} with --to DIR")
+    if parquet is not None:
+        check_folder("--parquet", parquet.parent, str(parquet))
+    if target is not None and form is not None:
+        check_folder("--to", target)
     folder = load_run(run)
     if parquet is not None:
         line(f"{parquet}: {counted(write_parquet(folder, parquet), 'sample')}")

@@ -13,6 +13,7 @@ import click
 from harness.cli.completion import complete_runs
 from harness.cli.console import notice, notice_path
 from harness.errors import UsageError
+from harness.files import check_folder
 from harness.words import locale_language, translator
 
 _LOCAL = ("127.0.0.1", "localhost", "[::1]")
@@ -67,6 +68,10 @@ def command(
     except ModuleNotFoundError as error:
         raise UsageError(f"harness view needs {error.name}: pip install 'harness-eval[view]'") from None
     if export or single:
+        if export:
+            check_folder("--export", export)
+        if single:
+            check_folder("--single", single.parent, str(single))
         from harness.view.export import export_pages, export_single
 
         for target, write in ((export, export_pages), (single, export_single)):

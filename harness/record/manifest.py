@@ -213,5 +213,7 @@ def _nearby(folder: Path) -> str:
         return f"; it holds {len(inside)} of them, the newest is {newest_run(folder)}"
     if folder.is_dir():
         return "; name the folder that a run has printed"
+    if link := files.dangling_link(folder):
+        return f": {link}"
     names = [run.name for run in runs_below(folder.parent)]
     return suggest(folder.name, names) or (f"; {folder.parent} holds {', '.join(names[-3:])}" if names else "")

@@ -7,6 +7,7 @@ import os
 from collections.abc import Mapping
 from pathlib import Path
 
+from harness import files
 from harness.errors import UsageError
 from harness.record import manifest
 from harness.types import JSON
@@ -16,6 +17,8 @@ def check_output(output: Path) -> None:
     """Refuse a folder in which no run can be kept, as far as that is known without making it. Raises UsageError."""
     try:
         _require_folder(output)
+        if link := files.dangling_link(output):
+            raise UsageError(f"--output {output}: {link}; choose another folder")
         there = next(folder for folder in (output, *output.absolute().parents) if folder.exists())
         if not there.is_dir():
             cause = os.strerror(errno.ENOTDIR)

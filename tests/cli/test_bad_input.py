@@ -352,6 +352,25 @@ def test_a_folder_that_cannot_be_written_is_refused_before_the_work(argv: tuple[
     refused(told, "error: --to rivers.jsonl/deep", "rivers.jsonl' is a file; name a folder")
 
 
+@pytest.mark.parametrize(
+    ("argv", "flag"),
+    [
+        (("--tasks", "rivers.yaml", "--model", "dummy", "--output", "link"), "--output link"),
+        (("--tasks", "rivers.yaml", "--model", "dummy", "--output", "link/deep"), "--output link/deep"),
+        (("--tasks", "rivers.yaml", "--model", "dummy", "--output_path", "link/x.json"), "--output_path link/x.json"),
+        (("data", "pull", "rivers.yaml", "--to", "link"), "--to link"),
+        (("export", ".", "--parquet", "link/a.parquet"), "--parquet link/a.parquet"),
+        (("export", ".", "--format", "hub", "--to", "link"), "--to link"),
+        (("view", ".", "--export", "link"), "--export link"),
+        (("view", ".", "--single", "link/a.html"), "--single link/a.html"),
+        (("report", "link"), "link: no run folder (it has no manifest.json)"),
+    ],
+)
+def test_a_link_to_nothing_is_named(argv: tuple[str, ...], flag: str) -> None:
+    Path("link").symlink_to("nowhere")
+    refused(run_harness(*argv), f"error: {flag}: 'link' is a link to 'nowhere', which is not there")
+
+
 def test_an_array_that_numpy_printed_into_a_table_is_no_choice() -> None:
     write(TASK.replace("rivers.jsonl", "rows.csv").replace("[甲, 乙, 丙]", '"{{ options }}"'))
     Path("rows.csv").write_text("question,options,answer\nq,\"['a' 'b'\n 'c']\",0\n")
