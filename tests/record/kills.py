@@ -6,7 +6,8 @@ A command runs in a fork of this process, which has imported what it needs, so t
 is killed one to four times, and then the command runs to its end. What may differ: times, and the list of sessions.
 `large` is a run that notes how far it is, as one of many samples does. `shards` are two and their merge, `drawn` asks
 rows until the score is known, and `decided` until it is known which of two runs is better; `turns` are conversations
-whose later turns hold the model's own answers, and `judged` has a judge score the answers.
+whose later turns hold the model's own answers, `talks` are with a simulated user in an environment, and `judged` has a
+judge score the answers.
 """
 
 from __future__ import annotations
@@ -74,7 +75,13 @@ from scripted_server import ScriptedServer, chat
 server = ScriptedServer()
 def answer(asked):
     time.sleep(0.004)
-    return chat(str(len(str(asked.body["messages"])) % 7))
+    said = asked.body["messages"]
+    if "You are a reader" in said[0]["content"]:  # the simulated user
+        return chat("###STOP###" if len(said) > 3 else said[0]["content"][-30:])
+    if "tools" in asked.body and len(said) < 7:
+        call = {"name": "find", "arguments": '{"title": "Emma"}'}
+        return chat(None, "tool_calls", tool_calls=[{"id": "1", "type": "function", "function": call}])
+    return chat(str(len(str(said)) % 7))
 server.answer = answer
 print(server.url, flush=True)
 time.sleep(3600)
@@ -94,6 +101,13 @@ def write_tasks(folder: Path) -> None:
     for name, rows in (("sums", sums), ("pick", picks), ("turns", turns)):
         text = "".join(json.dumps(row, ensure_ascii=False) + "\n" for row in rows)
         (folder / f"{name}.jsonl").write_text(text, encoding="utf-8")
+
+
+def write_talks(folder: Path) -> None:
+    copy_scaffold(find_scaffold("environment"), "my_environment", "talks", folder)
+    rows = [json.loads(line) for line in (folder / "talks.jsonl").read_text(encoding="utf-8").splitlines()]
+    wishes = [{**rows[n % 3], "wish": f"{rows[n % 3]['wish']} ({n})"} for n in range(ROWS)]
+    (folder / "talks.jsonl").write_text("".join(json.dumps(row) + "\n" for row in wishes), encoding="utf-8")
 
 
 def run_folder(folder: Path) -> Path:
@@ -141,9 +155,11 @@ def contents(folder: Path) -> dict[str, Any]:
         name = str(file.relative_to(folder))
         if not file.is_file() or file.name in (".lock", "log"):
             continue
-        text = file.read_text(encoding="utf-8")
+        text = file.read_text(encoding="utf-8").replace(str(folder), "FOLDER")
         if file.suffix == ".jsonl":
             found[name] = [{**json.loads(line), "seconds": None} for line in text.splitlines()]
+            if file.name == "steps.jsonl":  # of conversations that went on side by side
+                found[name].sort(key=json.dumps)
         elif file.suffix == ".json":
             found[name] = timeless(json.loads(text))
         else:
@@ -172,6 +188,8 @@ def differences(one: Any, other: Any, where: str = "") -> Iterator[str]:
 def template(folder: Path, kind: str, answers: list[str]) -> Path:
     """What is there before the command: the tasks, and for what works on a finished run, that."""
     write_tasks(folder / "task")
+    if kind == "talks":
+        write_talks(folder / "task")
     if kind in ("judge", "score", "decided"):
         finished(folder, [answers])
     return folder
@@ -188,6 +206,8 @@ def commands_of(url: str, model: str) -> dict[str, Commands]:
     drawn = [*dummy, "--precision", "0.25"]
     rival = [*ask, "--model", "dummy", "--model_args", "mode=gold", "--until_decided"]
     turns = ["--tasks", "task/turns.yaml", "--output", "runs", "--apply_chat_template"]
+    talks = ["--tasks", "task/talks.yaml", "--output", "runs", "--apply_chat_template", "--trust_task_code_in_process"]
+    talks += ["task", *served, "--user_model", f"openai,model=user,base_url={url},api=chat,num_concurrent=3"]
     judged = ["--tasks", "task/judged.yaml", "--output", "runs", "--judge", "dummy,mode=random", *dummy[-4:]]
     shards = [[*dummy, "--shard", f"{part}/2"] for part in (1, 2)]
     return {
@@ -202,6 +222,7 @@ def commands_of(url: str, model: str) -> dict[str, Commands]:
         "drawn large": lambda path: [drawn],
         "decided": lambda path: [[*rival, str(run_folder(path)), "--output", "decided"]],
         "turns": lambda path: [[*turns, *served]],
+        "talks": lambda path: [talks],
         "judged": lambda path: [judged],
     }
 
@@ -254,6 +275,7 @@ if __name__ == "__main__":
     import harness.cli.score
     import harness.judging.judge  # noqa: F401
     from harness import spool
+    from harness.cli.new import copy_scaffold, find_scaffold
     from harness.record import begun
     from harness.registry import load_plugins
     from harness.run import runner

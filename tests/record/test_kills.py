@@ -11,7 +11,20 @@ import pytest
 from harness.testing import tiny_causal_lm
 
 HERE = Path(__file__).parent
-KINDS = ["dummy", "large", "openai", "judge", "score", "shards", "drawn", "drawn large", "decided", "turns", "judged"]
+KINDS = [
+    "dummy",
+    "large",
+    "openai",
+    "judge",
+    "score",
+    "shards",
+    "drawn",
+    "drawn large",
+    "decided",
+    "turns",
+    "talks",
+    "judged",
+]
 
 
 def killed(folder: Path, kills: int, seed: int, *kinds: str, model: str = "none") -> str:
@@ -40,6 +53,7 @@ def test_a_few_kills_change_nothing(tmp_path: Path) -> None:
         "drawn large",
         "decided",
         "turns",
+        "talks",
         "judged",
         "hf",
     ],
