@@ -136,7 +136,7 @@ def test_windows_of_a_second_are_no_refusals_at_random(phase: float) -> None:
 
 
 @pytest.mark.parametrize("seed", [1, 2, 3])
-@pytest.mark.parametrize("share", [0.1, 0.2])
+@pytest.mark.parametrize("share", [0.05, 0.1, 0.2])
 def test_a_limit_is_used_up_though_some_are_refused_at_random(share: float, seed: int) -> None:
     def work(clock: Callable[[], float]) -> Any:
         return served(clock, Unlucky(clock, lambda now: share, lambda now: 100.0, seed), 4000, 64, 1.0)
@@ -144,6 +144,21 @@ def test_a_limit_is_used_up_though_some_are_refused_at_random(share: float, seed
     found = simulated(work)
     assert 40 / found["seconds"] > 0.85
     assert found["refused"] < 4000 * (share / (1 - share) + 0.35)
+
+
+@pytest.mark.parametrize("seed", range(1, 9))
+def test_a_few_refusals_at_random_do_not_make_a_limit_seem_lower(monkeypatch: pytest.MonkeyPatch, seed: int) -> None:
+    """Who asks less for them is let in less, and as many are refused again: so the rate would fall and fall."""
+    clock, rng = [0.0], random.Random(seed)
+    limit = Limited(lambda: clock[0], 100, 10)
+
+    def decide(now: float) -> Wish | None:
+        clock[0] = now
+        return (429, {"retry-after": "1"}) if rng.random() < 0.1 or not limit.lets_in() else None
+
+    found = asked(monkeypatch, decide, 2000)
+    assert not found.errors and 19.9 / found.seconds > 0.9
+    assert found.sent < 2000 * 1.4
 
 
 def test_a_limit_after_refusals_at_random_is_met_and_not_overrun() -> None:

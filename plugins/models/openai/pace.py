@@ -42,6 +42,8 @@ _MANY_REFUSED, _FEW_REFUSED = 0.12, 0.03
 """Shares of requests whose refusal is a reason to be slower: without a rate of one's own, and with one."""
 _ENOUGH, _MANY_LET_IN, _LONGEST_EVIDENCE = 32, 16, 10.0
 """Replies that tell how freely a server lets in, how many must be answers, and for how many seconds they tell."""
+_LONG_AGO, _SETTLED = 4.0, 1.05
+"""Seconds after which it is forgotten how many were let in, and by how much more that may have been than it is now."""
 _DOUBT = 1.5
 """Standard errors within which a share may be what it usually is."""
 _OVERSHOOT, _MOST_OVERSHOOT = 1.02, 2.0
@@ -162,6 +164,8 @@ class Pace:
         self.sent = self.refusals = 0
         """Requests since the start, and those that were refused."""
         self._last_look: tuple[float, float] | None = None
+        self._grants: deque[tuple[float, float]] = deque(maxlen=16)
+        """When one looked, and how many a second were let in."""
         self._trial: Trial | None = None
         self._tried = (0.0, 0.0)
         """When the latest trial began, and when it ended."""
@@ -279,6 +283,10 @@ class Pace:
             return  # there was less to ask than might have been
         if not many and not self.refuses_at_random and (self._tried[1] or PART * self.rate < LEAST_RATE):
             self._learn_overshoot(self._excess(count), (count.begun - count.refused) / max(span, _SHORTEST))
+        if many or now - self._opened < _SHORTEST_MEMORY:
+            self._grants.clear()  # what it had saved up is let in at once, and never again
+        else:
+            self._grants.append((now, self._let_in_rate(now)))
         if self._is_excess(count, _FEW_REFUSED if is_limited else _MANY_REFUSED):
             self._lower(now, count, span, many=many)
         else:
@@ -316,9 +324,16 @@ class Pace:
             if known is not None and self._try(now, count, span, float("inf"), self._unlimited, known):
                 self._confirmed = 0
                 return
-        self.rate = self._overshoot * self._granted(now, count, span) / (1 - self.random.share)
+        granted = self._granted(now, count, span)
+        most = granted
+        if not self._is_excess(count, _MANY_REFUSED):
+            # A few may be refused at random. Who asks less for that is let in less, and as many are refused again.
+            most = max([granted, *(let_in for moment, let_in in self._grants if now - moment < _LONG_AGO)])
+        self.rate = self._overshoot * most / (1 - self.random.share)
         self._rise = _LEAST_RISE if count.share <= 0.5 else _FIRST_RISE
-        self._held_back = was_limited or not many
+        # What is let in within the first moments may have been saved up; what was let in before may be no more.
+        is_settled = now - self._opened >= _OBSERVED and most <= _SETTLED * granted
+        self._held_back = (was_limited or not many) and is_settled
 
     def _raise(self, now: float, count: Count, span: float) -> None:
         self._held_back = False
@@ -349,8 +364,7 @@ class Pace:
         self.random = found.at_most(_REMEMBERED) if found.share <= _MOST_RANDOM else Count()
         took = now - trial.began
         self._trial, self._tried = None, (trial.began, now)
-        if not self.refuses_at_random:
-            self._next_trial = now + _BETWEEN_TRIALS * took
+        self._next_trial = now + _BETWEEN_TRIALS * took
         self._next_check = now + max(_FIRST_CHECK, _BETWEEN_TRIALS * took) * 2.0 ** min(self._confirmed, 3)
         self._confirmed += 1
         self._last_look = None
