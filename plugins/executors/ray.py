@@ -405,7 +405,7 @@ def _cause(error: Exception) -> str:
     """What ended a worker, in a line, of what Ray says in many."""
     lines = [line.strip() for line in str(error).splitlines() if line.strip()]
     told = [line for line in lines if "Error" in line or "exit" in line.lower()] or lines or [type(error).__name__]
-    return f"ended ({told[-1][:200]})"
+    return f"ended ({told[-1].partition(' Some common causes')[0][:200]})"  # what follows is advice
 
 
 @hookimpl

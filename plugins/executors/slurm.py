@@ -192,8 +192,10 @@ def _error_of(submitted: Any) -> str | None:
     except Exception as error:
         failure = error
     lines = [line.strip() for line in str(failure).splitlines() if line.strip(" -")]
-    told = [line for line in lines if re.match(r"[\w.]*(?:Error|Exception|Exit|Interrupt)\b", line)] or lines[:1]
-    return told[-1] if told else type(failure).__name__
+    told = [line for line in lines if re.match(r"[\w.]*(?:Error|Exception|Exit|Interrupt)\b", line)]
+    if not told and not submitted.paths.result_pickle.exists():
+        return f"{_LOST} ({submitted.state})"
+    return (told or lines[:1] or [type(failure).__name__])[-1]
 
 
 def _read(path: Path) -> dict[str, str]:

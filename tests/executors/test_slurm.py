@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import itertools
 import os
 import time
 from dataclasses import dataclass, replace
@@ -142,3 +143,27 @@ def test_times_are_those_of_slurm_and_what_it_cannot_be_is_a_line(tmp_path: Path
     with pytest.raises(HarnessError, match="--shard does not go with --executor slurm"):
         run(replace(spec(tmp_path, 2), shard=(1, 2)))
     assert not list(tmp_path.iterdir())
+
+
+@pytest.mark.parametrize("state", ["NODE_FAIL", "OUT_OF_MEMORY", "CANCELLED by 0", "FAILED"])
+def test_a_job_that_leaves_nothing_is_told_with_what_slurm_says_of_it(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, state: str
+) -> None:
+    pytest.importorskip("submitit")
+    programs = {
+        "sbatch": "echo Submitted batch job 7",
+        "sacct": f"echo 'JobID|State'; echo '7_0|{state}'",
+        "srun": "",
+        "squeue": "echo 7_1",
+        "scancel": "",
+    }
+    for name, does in programs.items():
+        (tmp_path / name).write_text(f"#!/bin/sh\n{does}\n")
+        (tmp_path / name).chmod(0o755)
+    monkeypatch.setenv("PATH", f"{tmp_path}:{os.environ['PATH']}")
+    jobs = [Stopped(str(tmp_path / "starts"), part, 2) for part in (1, 2)]
+    ((job, error, log),) = itertools.islice(Slurm(shards=2).run(jobs, tmp_path / "jobs"), 1)
+    assert job.part == 1 and log.endswith("7_0_0_log.err")
+    assert error == (
+        f"its job ended without a word: cancelled, out of memory, or its node is gone ({state.partition(' ')[0]})"
+    )
