@@ -22,6 +22,7 @@ from harness.scoring.official import (
     mvbench_letter,
     scienceqa_letter,
     seed_bench_letter,
+    simple_evals_letter,
     supergpqa_letter,
     video_mme_letter,
     vlmevalkit_option,
@@ -32,6 +33,7 @@ _BY_REPLY = {
     "lvbench": lvbench_letter,
     "scienceqa": scienceqa_letter,
     "seed_bench": seed_bench_letter,
+    "simple_evals": simple_evals_letter,
     "video_mme": video_mme_letter,
 }
 RULES = ("vlmevalkit", "blink", "mmmu", "mvbench", "supergpqa", *_BY_REPLY)
@@ -46,7 +48,8 @@ class OfficialLetter(Filter):
     `seed_bench` (the first character), `scienceqa` (a letter alone, or followed by a full stop), `video_mme` (the first
     capital from A to D), `lvbench` (what stands in the first brackets), `mvbench` (the first word), `blink` (the reply
     itself, or the only letter in brackets between blanks; where the script asks a model, this project's `choice_letter`
-    is asked), `supergpqa` (what the last line or the reply states) or `mmmu` (MMMU's, which MuirBench uses; what they
+    is asked), `supergpqa` (what the last line or the reply states), `simple_evals` (MMLU and MMMLU: the letter behind
+    "Answer:", in many languages) or `mmmu` (MMMU's, which MuirBench uses; what they
     draw at random is none). columns: a column for each option, or the one that holds them all; `vlmevalkit`, `mmmu` and
     `supergpqa` look for their texts, too.
     """

@@ -19,6 +19,7 @@ from harness.scoring.official.mathvision import mathvision_correct
 from harness.scoring.official.mathvista import mathvista_extract, mathvista_normalise
 from harness.scoring.official.mmmu import DISCIPLINES, mmmu_choice, mmmu_open, mmmu_open_correct, mmmu_pro_choice
 from harness.scoring.official.option_matching import vlmevalkit_option
+from harness.scoring.official.simple_evals import simple_evals_letter
 from harness.scoring.official.vqa import anls, ocrbench_correct, relaxed_correct, vqa_accuracy, vqa_normalise
 from harness.scoring.official.yes_no import mme_answer, mme_scores, pope_answer, pope_scores, words_only
 
@@ -373,3 +374,23 @@ def test_blink_reads_a_letter_alone_between_blanks(reply: str, letter: str | Non
 )
 def test_supergpqa_looks_at_the_last_line_first(reply, letter):
     assert supergpqa_letter(reply, list(ANIMALS.values())) == letter
+
+
+@pytest.mark.parametrize(
+    ("reply", "letter"),
+    [
+        ("It is red.\nAnswer: B", "B"),
+        ("**Answer:** $\\boxed{C}$", "C"),
+        ("Answer: A, I thought.\nAnswer: B", "A"),
+        ("Antwort: A\nAnswer: B", "B"),  # the English word is looked for first
+        ("答案：Ｄ", "D"),
+        ("الإجابة: ج", "C"),
+        ("উত্তরঃ অ", "A"),
+        ("Answer: both", "b"),
+        ("Answer:\nB", None),
+        ("The answer is B", None),
+        ("B", None),
+    ],
+)
+def test_simple_evals_looks_behind_the_word_for_an_answer(reply, letter):
+    assert simple_evals_letter(reply) == letter

@@ -39,6 +39,7 @@ from harness.scoring.official.mathvista import mathvista_extract, mathvista_norm
 from harness.scoring.official.mmmu import mmmu_choice, mmmu_open_correct, mmmu_pro_choice, video_mmmu_choice
 from harness.scoring.official.omnidocbench import cdm_missing, omnidocbench_cdm, omnidocbench_page
 from harness.scoring.official.option_matching import vlmevalkit_option
+from harness.scoring.official.simple_evals import simple_evals_letter
 from harness.scoring.official.vqa import anls, ocrbench_correct, relaxed_correct, vqa_accuracy, vqa_normalise
 from harness.scoring.official.yes_no import (
     COGNITION,
@@ -97,6 +98,7 @@ __all__ = [
     "relaxed_correct",
     "scienceqa_letter",
     "seed_bench_letter",
+    "simple_evals_letter",
     "supergpqa_letter",
     "upright",
     "video_mme_letter",
