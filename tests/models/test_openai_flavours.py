@@ -44,6 +44,26 @@ def test_a_server_that_nobody_knows_is_asked_as_before(server: ScriptedServer, o
     assert body(server)["repetition_penalty"] == 1.2 and "top_k" not in body(server)
 
 
+@pytest.mark.parametrize(
+    ("owners", "model", "flavour"),
+    [
+        ({"small:latest": "library", "hf.co/a/b:Q4": "a"}, "small:latest", "ollama"),
+        ({"small:latest": "library", "hf.co/a/b:Q4": "a"}, "hf.co/a/b:Q4", "ollama"),
+        ({"small:latest": "library", "hf.co/a/b:Q4": "a"}, "small", "ollama"),  # it adds the tag itself
+        ({"small": "vllm", "gpt": "openai"}, "small", "vllm"),  # a gateway to several
+        ({"small": "vllm", "gpt": "openai"}, "gpt", "openai"),
+        ({"small": "vllm", "gpt": "openai"}, "other", "openai"),
+        ({"small:latest": "library", "gpt": "openai"}, "gpt", "openai"),
+    ],
+)
+def test_the_entry_of_the_model_says_what_its_server_is(
+    server: ScriptedServer, owners: dict[str, str], model: str, flavour: str
+) -> None:
+    server.models = Reply({"data": [{"id": name, "owned_by": owner} for name, owner in owners.items()]})
+    asked = make(server, model=model)
+    assert answer(asked, ask()).text == "yes" and asked.describe()["flavour"] == flavour
+
+
 def test_an_unknown_flavour_is_refused_with_the_list(server: ScriptedServer) -> None:
     said = "flavour must be one of auto, openai, vllm, sglang, llama.cpp, ollama, lmdeploy, tensorrt_llm, not 'lama'"
     with pytest.raises(UsageError, match=re.escape(said)):

@@ -250,7 +250,7 @@ class OpenAIModel(Model):
         for problem in self._client.absent:
             self.say(f"{problem}; the others are asked")
         if self.settings.flavour is None:
-            self._take_flavour(flavour_of(self._client.listings))
+            self._take_flavour(flavour_of(self._client.listings, short(self._asking.model)))
         if (
             self.folder is not None
             and not self.settings.batch_api

@@ -42,6 +42,14 @@ class Flavour:
 
 
 PLAIN = Flavour("openai", "a server of OpenAI's API", scores=(ECHO, PROMPT_LOGPROBS))
+_OLLAMA = Flavour(
+    "ollama",
+    "Ollama",
+    "library",
+    ignored=frozenset({"top_k", "min_p", "repetition_penalty", "logit_bias"}),
+    thinking="ollama",
+    continues=False,
+)
 _KNOWN = (
     Flavour("vllm", "vLLM", "vllm", (ECHO, PROMPT_LOGPROBS)),
     Flavour("sglang", "SGLang", "sglang", (ECHO,)),
@@ -54,14 +62,7 @@ _KNOWN = (
         neutral={"top_k": 0, "top_p": 1.0, "min_p": 0.0, "repeat_penalty": 1.0},
         continues=False,
     ),
-    Flavour(
-        "ollama",
-        "Ollama",
-        "library",
-        ignored=frozenset({"top_k", "min_p", "repetition_penalty", "logit_bias"}),
-        thinking="ollama",
-        continues=False,
-    ),
+    _OLLAMA,
     Flavour(
         "lmdeploy",
         "LMDeploy",
@@ -83,12 +84,23 @@ def read_flavour(given: str) -> Flavour | None:
     return FLAVOURS[given]
 
 
-def flavour_of(listings: Iterable[Mapping[str, Any]]) -> Flavour:
-    """The flavour that lists of models tell of: of all servers the same one, else the plain one."""
-    owners = {
-        str(entry.get("owned_by")) for listing in listings for entry in listing.values() if isinstance(entry, Mapping)
-    }
-    return next((each for each in _KNOWN if owners == {each.owner}), PLAIN)
+def flavour_of(listings: Iterable[Mapping[str, Any]], model: str) -> Flavour:
+    """The flavour that lists of models tell of, by the entry of this model: of all servers the same one, else the plain
+    one."""
+    found = {_told_by(listing, model).name for listing in listings}
+    return FLAVOURS[found.pop()] if len(found) == 1 else PLAIN
+
+
+def _told_by(listing: Mapping[str, Any], model: str) -> Flavour:
+    """The flavour of one server. Ollama's `library` is whose models it fetches by default; of others (`hf.co/...`) it
+    names the owner, but for the tag that every name of its models has."""
+    owners = {name: str(entry.get("owned_by")) for name, entry in listing.items() if isinstance(entry, Mapping)}
+    asked = {owners[model]} if model in owners else set(owners.values())
+    for each in _KNOWN:
+        if asked == {each.owner}:
+            return each
+    is_ollama = _OLLAMA.owner in owners.values() and all(":" in name for name in owners)
+    return _OLLAMA if is_ollama else PLAIN
 
 
 @dataclass(slots=True)
