@@ -6,6 +6,7 @@ import contextlib
 import hashlib
 import json
 import re
+from dataclasses import replace
 from pathlib import Path
 
 import pytest
@@ -85,6 +86,42 @@ def test_every_alias_names_a_task_and_no_two_tasks_share_one():
         for alias, target in entry.aliases.items():
             assert LIBRARY.select([target]) and LIBRARY.select([alias]) == LIBRARY.select([target]), alias
             assert taken.setdefault(alias.casefold(), entry.name) == entry.name, alias
+
+
+THOUGHT = "<think>\nOkay, A: maybe 5, yes or no, 对. The answer is 7, 选B.\n```\nx\n```\n</think>\n\n"
+# lm-eval's protocols read all of a reply, as lm-eval does; a model that extracts answers for MathVista has thought already.
+READS_THOUGHTS = re.compile(r".*:lm_eval|gsm8k|mathvista:(extracted|results_2023)")
+
+
+def test_no_task_reads_its_answers_out_of_what_a_model_thought_before():
+    def unlike(task):
+        """The pipelines that read something else where a model has thought aloud first."""
+        scorer = Scorer(task.scoring, REGISTRY.metric, REGISTRY.filter)
+        # A judge is shown the answer alone.
+        read = {key.pipeline for key in scorer.keys if not getattr(key.metric, "is_filled_later", False)}
+        found = set()
+
+        def score(sample, responses):
+            plain = scorer.score(sample, responses)
+            thought = scorer.score(sample, [replace(each, text=f"{THOUGHT}{each.text}") for each in responses])
+            found.update(name for name in read if stripped(thought.answers[name]) != stripped(plain.answers[name]))
+            return plain.scores
+
+        check_examples(task, score)
+        return found
+
+    def stripped(answers):
+        return [answer and answer.strip() for answer in answers]
+
+    names = [
+        name
+        for entry in LIBRARY.entries()
+        if "code" not in entry.ability
+        for name in (entry.name, *(f"{entry.name}:{variant}" for variant in entry.variants))
+        if not READS_THOUGHTS.fullmatch(name)
+    ]
+    tasks = {name: task for name in names if (task := load(name)).config.output_type == "generate_until"}
+    assert {name: found for name, task in tasks.items() if (found := unlike(task))} == {}, "strip_reasoning is missing"
 
 
 @pytest.mark.parametrize("name", NAMES)
