@@ -89,7 +89,7 @@ def test_every_alias_names_a_task_and_no_two_tasks_share_one():
 
 
 THOUGHT = "<think>\nOkay, A: maybe 5, yes or no, 对. The answer is 7, 选B.\n```\nx\n```\n</think>\n\n"
-# lm-eval's protocols read all of a reply, as lm-eval does; a model that extracts answers for MathVista has thought already.
+# lm-eval's protocols read all of a reply, as lm-eval does; what was extracted for MathVista is no reply.
 READS_THOUGHTS = re.compile(r".*:lm_eval|gsm8k|mathvista:(extracted|results_2023)")
 
 
