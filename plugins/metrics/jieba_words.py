@@ -8,22 +8,15 @@ from __future__ import annotations
 
 import functools
 import importlib.util
-import string
 from collections import Counter
 from collections.abc import Sequence
 from typing import Any
 
 from harness import MachineError, Metric, MetricOptions, Observation, Sample, hookimpl
 from harness.scoring import mean_over_predictions
+from harness.scoring.official import CHINESE_PUNCTUATION
 
 PACKAGES = ("rouge", "rouge_chinese")
-# What LongBench leaves out of a word (THUDM/LongBench, `LongBench/metrics.py`, normalize_zh_answer), and LexEval of a
-# text before it is cut into words (CSHaitao/LexEval, `code/evaluation/process.py`).
-_PUNCTUATION = frozenset(
-    string.punctuation
-    + "！？｡。＂＃＄％＆＇（）＊＋，－／：；＜＝＞＠［＼］＾＿｀｛｜｝～｟｠｢｣､"
-    + "、〃》「」『』【】〔〕〖〗〘〙〚〛〜〝〞〟〰〾〿–—‘’‛“”„‟…‧﹏."
-)
 # Words that say nothing of an answer (infinigence/LVEval, `metrics.py`, ABANDON_WORDS_ZH).
 _LVEVAL_WORDS = """
 的 和 是 等 在 年 可以 为 与 ‰ 了 或 一种 月 c 至 日 有 进行 于 不 中 × 根据 小 由 亩 也 要 指 法 会 元 主要
@@ -48,7 +41,7 @@ def words(text: str) -> list[str]:
 
 def _bare(text: str) -> str:
     """In lower case, without punctuation and white space."""
-    return "".join("".join(c for c in text.lower() if c not in _PUNCTUATION).split())
+    return "".join("".join(c for c in text.lower() if c not in CHINESE_PUNCTUATION).split())
 
 
 def _bare_words(text: str) -> list[str]:

@@ -3,18 +3,13 @@
 from __future__ import annotations
 
 import re
-import string
 from collections.abc import Sequence
 
 from harness import Metric, Observation, hookimpl
 from harness.scoring import find_all, mean_over_predictions
-from harness.scoring.official import edit_distance
+from harness.scoring.official import CHINESE_PUNCTUATION, edit_distance
 
-_CHINESE_PUNCTUATION = (
-    "！？｡。＂＃＄％＆＇（）＊＋，－／：；＜＝＞＠［＼］＾＿｀｛｜｝～｟｠｢｣､、"
-    "〃》「」『』【】〔〕〖〗〘〙〚〛〜〝〞〟〰〾〿–—‘’‛“”„‟…‧﹏."
-)
-_NO_PUNCTUATION = str.maketrans("", "", string.punctuation + _CHINESE_PUNCTUATION)
+_NO_PUNCTUATION = str.maketrans(dict.fromkeys(CHINESE_PUNCTUATION, ""))
 
 
 class ListedItems(Metric):

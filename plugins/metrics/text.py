@@ -14,6 +14,7 @@ from collections.abc import Callable, Sequence
 
 from harness import Metric, Observation, hookimpl
 from harness.scoring import NO_CHOICE, gold_indices, gold_texts, mean_over_predictions, replace_all
+from harness.scoring.official import CHINESE_PUNCTUATION
 
 Judge = Callable[[str, str], float]
 
@@ -22,8 +23,9 @@ class ExactMatch(Metric):
     """1 where the answer equals a gold answer. Options and their order as in lm-evaluation-harness.
 
     regexes_to_ignore: patterns deleted from answer and gold, first. ignore_case, ignore_punctuation, ignore_numbers:
-    ASCII punctuation and digits are deleted. words: `triviaqa` compares the words of both, as TriviaQA's script has
-    them. On multiple choice: 1 where greedy decoding would give the gold choice.
+    ASCII punctuation and digits are deleted. words: compares the words of both, as the script of that benchmark has
+    them: `triviaqa`, or for Chinese `mlqa`, `mkqa` and `infinitebench` (see `TokenF1`). On multiple choice: 1 where
+    greedy decoding would give the gold choice.
     """
 
     name = "exact_match"
@@ -38,9 +40,9 @@ class ExactMatch(Metric):
         regexes_to_ignore: Sequence[str] = (),
         words: str | None = None,
     ) -> None:
-        if words not in (None, "triviaqa"):
-            raise ValueError(f"words is '{words}'; it can be 'triviaqa'")
-        self._words = words
+        if words is not None and words not in _SCRIPTS:
+            raise ValueError(f"words is '{words}'; it can be {' or '.join(map(repr, _SCRIPTS))}")
+        self._words = words and _SCRIPTS[words]
         patterns = [regexes_to_ignore] if isinstance(regexes_to_ignore, str) else list(regexes_to_ignore or ())
         self._ignored = [re.compile(pattern) for pattern in patterns]
         self._ignore_case = ignore_case
@@ -59,16 +61,19 @@ class ExactMatch(Metric):
             text = replace_all(pattern, "", text)
         text = text.lower() if self._ignore_case else text
         text = text.translate(self._deleted)
-        return text if self._words is None else " ".join(triviaqa_tokens(text))
+        return " ".join(self._words(text)) if self._words else text
 
 
 class TokenF1(Metric):
     """Overlap of answer and gold as bags of tokens: 2 P R / (P + R).
 
     level: `word` (SQuAD 1.1's evaluate-v1.1.py: lower case, without punctuation and a, an, the), `triviaqa` (its
-    script has a blank where punctuation was), or `char` for Chinese: each Chinese character is a token, other scripts
-    keep their words, punctuation of any script is left out. Where nothing is left of either text, they are alike, as
-    SQuAD 2.0's script has it; TriviaQA's has 0. On multiple choice, `f1` is `LabelF1`.
+    script has a blank where punctuation was), or for Chinese `char`: each Chinese character is a token, other scripts
+    keep their words, punctuation of any script is left out. `mlqa`, `mkqa` and `infinitebench` are these scripts' ways
+    with Chinese: MLQA's keeps symbols that are no punctuation, and has 15 for 1.5; for the others' every character is
+    a token, Latin ones too, and for MKQA's Chinese punctuation is one. Where nothing is left of either text, they are
+    alike, as SQuAD 2.0's script has it; those of TriviaQA, MLQA and InfiniteBench have 0. On multiple choice, `f1` is
+    `LabelF1`.
     """
 
     name = "f1"
@@ -88,7 +93,7 @@ class TokenF1(Metric):
         def bag_f1(answer: str, gold: str) -> float:
             given, wanted = self._tokens(answer), self._tokens(gold)
             if not given or not wanted:
-                return float(given == wanted and self._tokens is not triviaqa_tokens)
+                return float(given == wanted and self._tokens not in _NOTHING_IS_WRONG)
             return 2 * sum((Counter(given) & Counter(wanted)).values()) / (len(given) + len(wanted))
 
         return _best_mean(seen, bag_f1)
@@ -172,11 +177,31 @@ def mixed_tokens(text: str) -> list[str]:
     return re.findall(rf"[{CJK}]|[^\W_{CJK}]+", unicodedata.normalize("NFKC", text).lower())
 
 
-_TOKENS: dict[str, Callable[[str], list[str]]] = {
-    "word": squad_tokens,
-    "char": mixed_tokens,
+def mlqa_tokens(text: str) -> list[str]:
+    """Chinese tokens of MLQA's script (facebookresearch/MLQA, `mlqa_evaluation_v1.py`)."""
+    marks = (char in string.punctuation or unicodedata.category(char).startswith("P") for char in text.lower())
+    bare = "".join(char for char, is_mark in zip(text.lower(), marks, strict=True) if not is_mark)
+    return re.findall(r"[\u4e00-\u9fa5]|[^\s\u4e00-\u9fa5]+", bare)
+
+
+def mkqa_tokens(text: str) -> list[str]:
+    """Chinese tokens of MKQA's script (apple/ml-mkqa, `mkqa_eval_util.py`)."""
+    return [char for char in text.lower() if char not in string.punctuation and not char.isspace()]
+
+
+def infinitebench_tokens(text: str) -> list[str]:
+    """Chinese tokens of InfiniteBench's script (OpenBMB/InfiniteBench, `src/compute_scores.py`)."""
+    return [char for char in text.lower() if char not in CHINESE_PUNCTUATION and not char.isspace()]
+
+
+_SCRIPTS: dict[str, Callable[[str], list[str]]] = {
     "triviaqa": triviaqa_tokens,
+    "mlqa": mlqa_tokens,
+    "mkqa": mkqa_tokens,
+    "infinitebench": infinitebench_tokens,
 }
+_NOTHING_IS_WRONG = (triviaqa_tokens, mlqa_tokens, infinitebench_tokens)
+_TOKENS: dict[str, Callable[[str], list[str]]] = {"word": squad_tokens, "char": mixed_tokens, **_SCRIPTS}
 
 # Unified ideographs (with extension A and the astral extensions), compatibility ideographs, kana, hangul syllables.
 CJK = "\u3007\u3040-\u30ff\u3400-\u4dbf\u4e00-\u9fff\uac00-\ud7af\uf900-\ufaff\U00020000-\U0003ffff"

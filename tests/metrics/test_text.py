@@ -40,6 +40,27 @@ def test_words_as_triviaqa_has_them(text_seen, gold, answer, exact, overlap):
     assert TokenF1("triviaqa").score(text_seen(gold, answer)) == pytest.approx(overlap)
 
 
+@pytest.mark.parametrize(
+    ("script", "gold", "answer", "exact", "overlap"),
+    [
+        # What mlqa_evaluation_v1.py, mkqa_eval_util.py and compute_scores.py give for these answers.
+        ("mlqa", "1402年", "1402年。", 1.0, 1.0),
+        ("mlqa", "1.1米", "11米", 1.0, 1.0),
+        ("mlqa", "德国", "德国😀", 0.0, 0.8),
+        ("mlqa", "。", "。", 1.0, 0.0),
+        ("mkqa", "1402年", "1402 年", 1.0, 1.0),
+        ("mkqa", "1402年", "1402年。", 0.0, 10 / 11),
+        ("mkqa", "Li", "l", 0.0, 2 / 3),
+        ("infinitebench", "《桥》", "桥。", 0.0, 2 / 3),
+        ("infinitebench", "陈三", "陈三。", 1.0, 1.0),
+        ("infinitebench", "Li", "il", 0.0, 1.0),
+    ],
+)
+def test_chinese_words_as_the_scripts_of_three_sets_have_them(text_seen, script, gold, answer, exact, overlap):
+    assert ExactMatch(words=script).score(text_seen(gold, answer)) == exact
+    assert TokenF1(script).score(text_seen(gold, answer)) == pytest.approx(overlap)
+
+
 def test_of_several_gold_answers_one_is_enough(text_seen):
     assert ExactMatch().score(text_seen(("NYC", "New York"), "New York")) == 1.0
 

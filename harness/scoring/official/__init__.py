@@ -19,6 +19,7 @@ from harness.scoring.official.boxes import (
     upright,
 )
 from harness.scoring.official.captions import caption_rouge, caption_tokens, cider, corpus_bleu
+from harness.scoring.official.chinese_text import PUNCTUATION as CHINESE_PUNCTUATION
 from harness.scoring.official.cmmmu import cmmmu_blank_correct, cmmmu_choice, cmmmu_judgement
 from harness.scoring.official.cmmu import cmmu_blank_correct, cmmu_letters
 from harness.scoring.official.edit_distance import edit_distance
@@ -52,6 +53,7 @@ from harness.scoring.official.yes_no import (
 )
 
 __all__ = [
+    "CHINESE_PUNCTUATION",
     "COGNITION",
     "PERCEPTION",
     "SCALES",
