@@ -22,6 +22,7 @@ from harness.record.report_lines import (
     partial,
     scorers,
     settings,
+    unscored,
 )
 from harness.record.result_rows import DOUBTS, TableRow, metric_label, name_of, number, ordered, rows
 from harness.record.score_fields import MetricFields
@@ -51,7 +52,7 @@ def render(report: Report, width: int = 80, *, subsets: bool = False, t: Transla
     words += [Text(visible(line), style="dim") for line in settings(report, t)]
     words += [Text(visible(line), style="dim") for line in of_parts(report, t)]
     seen = contamination_lines(report, t, found=True)
-    doubtful = (*bad_row_lines(report, t), *losses(report, t), *gaps(report, t), *seen)
+    doubtful = (*bad_row_lines(report, t), *losses(report, t), *gaps(report, t), *unscored(report, t), *seen)
     words += [Text(visible(line), style="yellow") for line in doubtful]
     words += [Text(visible(str(incident["text"])), style="yellow") for incident in report.get("incidents", ())]
     words += [Text(visible(text), style="dim") for text in scorers(report, t)]

@@ -46,6 +46,7 @@ def warnings_of(report: Report, t: Translate = english) -> Iterator[str]:
     yield from bad_row_lines(report, t)
     yield from losses(report, t)
     yield from gaps(report, t)
+    yield from unscored(report, t)
     yield from contamination_lines(report, t, found=True)
 
 
@@ -211,6 +212,20 @@ def gaps(report: Report, t: Translate = english) -> Iterator[str]:
                 metrics=", ".join(metrics),
                 where=and_more(missing, t),
             )
+
+
+def unscored(report: Report, t: Translate = english) -> Iterator[str]:
+    """One line for each task whose first metric says nothing of some samples that were answered."""
+    for task in report["tasks"]:
+        metric, counts = next(iter(task["metrics"]), None), task["counts"]
+        answered = counts["n"] - counts["failed"]
+        # Another n is that of views of a row, of texts that are scored together, or of another kind of mean.
+        is_of_samples = task.get("covers", {}).get("rows") == counts["n"]
+        if metric and metric["aggregation"] == "mean" and is_of_samples and metric["n"] < answered:
+            yield t(
+                "{task}: {n} of {of} answered samples have no {metric}: their gold is hidden, or it is not about them",
+                task=task["task"], n=answered - metric["n"], of=answered, metric=metric["metric"],
+            )  # fmt: skip
 
 
 def scorers(report: Report, t: Translate = english) -> Iterator[str]:

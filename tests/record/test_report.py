@@ -240,6 +240,20 @@ def test_a_list_shows_the_first_line_of_a_question(text: str, line: str) -> None
     assert first_line(text, 120) == line
 
 
+@pytest.mark.parametrize(("golds", "said"), [("11?", "1 of 3"), ("???", "3 of 3"), ("111", "")])
+def test_answered_samples_without_a_score_are_told_of(golds: str, said: str, tmp_path: Path) -> None:
+    rows = [{"q": f"q{n}", "a": None if gold == "?" else gold} for n, gold in enumerate(golds)]
+    (tmp_path / "rows.jsonl").write_text("\n".join(map(json.dumps, rows)))
+    task = 'task: hidden\ndataset_path: rows.jsonl\ntest_split: test\ndoc_to_text: "{{ q }}"\ndoc_to_target: a\n'
+    (tmp_path / "hidden.yaml").write_text(f"{task}metric_list: [{{metric: exact_match}}]\n")
+    flags = ("--model", "dummy", "--output", str(tmp_path / "runs"))
+    done = run_harness("--tasks", str(tmp_path / "hidden.yaml"), *flags)
+    words = f"hidden: {said} answered samples have no exact_match: their gold is hidden, or it is not about them"
+    (page,) = tmp_path.rglob("report.html")
+    shown = done.stdout.replace("\n", " "), page.read_text(encoding="utf-8")
+    assert all((words in text) is bool(said) and ("answered samples" in text) is bool(said) for text in shown)
+
+
 def test_lone_surrogates_do_not_stop_the_report(tmp_path: Path) -> None:
     with open_run(tmp_path) as run:
         run.write(
