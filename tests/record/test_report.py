@@ -212,7 +212,11 @@ def test_the_page_stays_small_however_many_samples_there_are() -> None:
 def test_many_tasks_share_the_page() -> None:
     many = [Result(f"t{n}", f"t{n}", "task", Counts(50), (metric(0.5),)) for n in range(100)]
     records = [make_record(n, task=f"t{t}", scores={"acc": float(n % 2)}) for t in range(100) for n in range(50)]
-    assert report_html(build_report({}, many), records).count('<details class="sample') <= 600
+    html = report_html(build_report({}, many), records)
+    assert html.count('<details class="sample') <= 600
+    assert (
+        html.index('<nav class="contents many"') < html.index('<a href="#samples">') < html.index('<a href="#task-1">')
+    )
 
 
 def test_samples_are_drawn_from_every_subset_however_large_one_is() -> None:
