@@ -12,7 +12,7 @@
         result = run_harness("--tasks", "my_task", "--model", "hf", "--model_args", f"pretrained={model}")
         assert result.exit_code == 0
 
-`harness check` makes the same checks of metrics, models, modifiers and tasks, without a test.
+`harness check` makes the same checks of metrics, filters, models, modifiers and tasks, without a test.
 """
 
 from __future__ import annotations
@@ -24,6 +24,7 @@ from dataclasses import replace
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
+from harness.filters import Filter
 from harness.metrics import ALL_OUTPUT_TYPES, BatchMetric, CorpusMetric, Metric, Observation, RepeatMetric, ScoreKey
 from harness.model import Model
 from harness.modifiers import NEEDS, Asked, Modifier
@@ -41,6 +42,7 @@ _TEXT = (
     "题目：下列哪一项是正确的？\nA. 甲\nB. 乙\nC. 丙\nD. 丁\n答案是：A\n",
     "0123456789 + - * / = ( ) [ ] { } <think> </think>\n",
 )
+_REPLIES: tuple[str | None, ...] = ("The answer is 42.", "好的，答案是 B", " \n", "", '{"a": [1', None)
 _CHAT_TEMPLATE = (
     "{% for message in messages %}<|im_start|>{{ message.role }}\n{{ message.content }}<|im_end|>\n{% endfor %}"
     "{% if add_generation_prompt %}<|im_start|>assistant\n{% endif %}"
@@ -296,6 +298,43 @@ def check_model(model: Model) -> list[str]:
     finally:
         model.close()
     return problems
+
+
+def check_filter(step: Filter, replies: Sequence[str | None] = ()) -> list[str]:
+    """Hold a filter against the contract of `harness.Filter`. Returns what is wrong, one line each.
+
+    `replies` are what it is given, one at a time and all together; without any, plain and odd ones.
+    """
+    from harness.scoring.scores import checked_answers
+
+    where = f"filter '{getattr(step, 'name', type(step).__name__)}'"
+    sample = Sample("task", "", 0, {}, (), "B", ("A", "B"))
+    given = tuple(replies) or _REPLIES
+    problems: list[str] = []
+    raised: list[str] = []
+    lacking: set[str] = set()
+    trials = (*((reply,) for reply in given), given)
+    for asked in trials:
+        shown = f"given {list(asked)}"
+        try:
+            both = step.apply(asked, sample), step.apply(asked, sample)
+        except Exception as error:
+            raised.append(f"{type(error).__name__}: {error}")
+            problems.append(f"{where}: apply raises {raised[-1]} ({shown})")
+            lacking |= {raised[-1]} if isinstance(error, KeyError | ValueError) else set()
+            continue
+        try:
+            first, second = (checked_answers(answers, len(asked)) for answers in both)
+        except (TypeError, ValueError) as error:
+            problems.append(f"{where}: apply: {error} ({shown})")
+            continue
+        if first != second:
+            problems.append(f"{where}: apply gives {first} and then {second} for the same replies ({shown})")
+        if len(first) != len(asked) and not step.joins:
+            problems.append(f"{where}: apply makes {len(first)} of {len(asked)} replies, which 'joins' does not say")
+    # A filter that reads columns of its benchmark's rows cannot be judged on rows without them: whatever the reply.
+    says_one_thing = len(raised) >= len(trials) - 2 and len({*raised}) == len(lacking) == 1
+    return [] if says_one_thing and not replies else problems
 
 
 def check_modifier(modifier: Modifier) -> list[str]:

@@ -3,21 +3,21 @@
 from __future__ import annotations
 
 import inspect
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Callable, Iterable, Iterator, Sequence
 from dataclasses import dataclass, field, replace
 from pathlib import Path
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
 import click
 
 from harness.cli.console import counted, line, notice
 from harness.cli.options import INCLUDE_PATH, checked_folders
-from harness.errors import ExitCode, HarnessError, MachineError, UsageError
+from harness.errors import ExitCode, HarnessError, MachineError, UsageError, one_line
 from harness.tasks.recipe_files import is_recipe, load_recipe, recipe_files
 
 if TYPE_CHECKING:
     from harness.metrics import Metric
-    from harness.registry import Registry
+    from harness.registry import Provided, Registry
     from harness.tasks.library import TaskEntry, TaskLibrary, TaskRef
 
 
@@ -37,10 +37,10 @@ def command(targets: tuple[str, ...], everything: bool, data: tuple[str, ...], i
 
     Of a task: keys, templates, metrics and filters, and that its `example` gives the prompt and the scores it states,
     also with its options at other places.
-    Of a plugin: that it loads, and, where a PACKAGE is named, that its metrics, models and modifiers keep
-    their contract. Of the rows of a task (--data): that each can be asked and has a gold answer within its options,
-    that they are as many as its authors published, which answers are right how often, and which rows should be looked
-    at: empty or equal options, ids and rows that are there twice. Exits 4 when something is wrong.
+    Of a plugin: that it loads, and, where a PACKAGE is named, that its metrics, filters, models and
+    modifiers keep their contract. Of the rows of a task (--data): that each can be asked and has a gold answer within
+    its options, that they are as many as its authors published, which answers are right how often, and which rows
+    should be looked at: empty or equal options, ids and rows that are there twice. Exits 4 when something is wrong.
 
     \b
     harness check my_task.yaml
@@ -97,8 +97,6 @@ class Checker:
 
     def _package(self, package: str, *, thorough: bool) -> Iterator[str]:
         """The plugins of a package, what they brought, and its tasks. `thorough`: have its classes work."""
-        from harness.testing import check_model, check_modifier
-
         self.registry.load_all()
         for plugin in self.registry.plugins:
             if plugin.package == package:
@@ -107,12 +105,31 @@ class Checker:
                     yield f"plugin {plugin.name} of {package} could not be loaded: {plugin.error}"
         for item in self.registry.provided:
             if thorough and item.plugin.package == package and not _needs_arguments(item.value):
-                yield from self._metric(item.value) if item.kind == "metric" else ()
-                yield from check_model(item.value()) if item.kind == "model" else ()
-                yield from check_modifier(item.value()) if item.kind == "modifier" else ()
+                yield from self._kept_contract(item)
         yield from self._entries(self._library([]), lambda entry: entry.package == package)
         folders = [(name, folder) for name, folder in self.registry.task_folders() if name == package]
         yield from self._recipes([path for _, path in recipe_files(folders)])
+
+    def _kept_contract(self, item: Provided) -> Iterator[str]:
+        """Hold what a plugin brought against its contract, by its defaults. A family of metrics has none of its own."""
+        from harness.testing import check_filter, check_model, check_modifier
+
+        checks: dict[str, Callable[[Any], Iterable[str]]] = {
+            "metric": self._metric,
+            "filter": check_filter,
+            "model": check_model,
+            "modifier": check_modifier,
+        }
+        if item.kind not in checks or (item.kind == "metric" and item.value.member("any") is not None):
+            return
+        try:
+            made = item.value()
+        except (ValueError, HarnessError) as error:  # it wants an option that its signature does not
+            self.notes.append(f"{item.kind} '{item.name}' was not checked: {one_line(error)}")
+        except Exception as error:
+            yield f"{item.kind} '{item.name}': cannot be made: {type(error).__name__}: {one_line(error)}"
+        else:
+            yield from checks[item.kind](made)
 
     def _recipes(self, paths: Sequence[Path]) -> Iterator[str]:
         """Recipes: their keys, and that there is each task, variant and score that they name."""
@@ -133,18 +150,14 @@ class Checker:
             except HarnessError as error:
                 yield str(error)
 
-    def _metric(self, metric: type[Metric]) -> Iterator[str]:
-        """Hold a metric against its contract, by its defaults; a family of metrics has none of its own."""
+    def _metric(self, made: Metric) -> Iterator[str]:
         from harness.metrics import MetricOptions
         from harness.testing import check_metric
 
-        if metric.member("any") is not None:
-            return
-        made = metric()
         try:
             made.prepare(MetricOptions())
         except MachineError as error:
-            self.notes.append(f"metric '{metric.name}' was not checked: {error}")
+            self.notes.append(f"metric '{made.name}' was not checked: {error}")
             return
         yield from check_metric(made)
 

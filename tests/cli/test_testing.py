@@ -3,14 +3,28 @@
 from __future__ import annotations
 
 import inspect
+import itertools
 from collections.abc import Iterator, Mapping, Sequence
 from typing import Any
 
 import pytest
 
-from harness import Asked, Metric, Model, Modifier, Observation, Request, Response, RowScore, ScoreKey, View
+from harness import (
+    Asked,
+    Filter,
+    Metric,
+    Model,
+    Modifier,
+    Observation,
+    Request,
+    Response,
+    RowScore,
+    Sample,
+    ScoreKey,
+    View,
+)
 from harness.registry import load_plugins
-from harness.testing import check_metric, check_model, check_modifier, observation, run_harness
+from harness.testing import check_filter, check_metric, check_model, check_modifier, observation, run_harness
 
 REGISTRY = load_plugins()
 
@@ -60,6 +74,52 @@ OF_THEIR_OWN = {"reward_accuracy": PAIRS, "reward_margin": PAIRS, "reward_gap": 
 @pytest.mark.parametrize("name", [*filter(without_options, REGISTRY.names("metric"))])
 def test_our_own_metrics_keep_it(name: str) -> None:
     assert check_metric(REGISTRY.metric(name)(), OF_THEIR_OWN.get(name, ())) == []
+
+
+def can_be_made(name: str) -> bool:
+    parameters = inspect.signature(REGISTRY.filter(name)).parameters.values()
+    if name == "refusal":  # it wants one of two options
+        return False
+    return all(item.default is not item.empty or item.kind is item.VAR_KEYWORD for item in parameters)
+
+
+@pytest.mark.parametrize("name", [*filter(can_be_made, REGISTRY.names("filter"))])
+def test_our_own_filters_keep_it(name: str) -> None:
+    assert check_filter(REGISTRY.filter(name)()) == []
+
+
+COUNT = itertools.count()
+
+
+class Last(Filter):
+    """The last word."""
+
+    name = "last"
+
+    def apply(self, replies: Sequence[str | None], sample: Sample) -> Sequence[str | None]:
+        return [None if reply is None or not reply.split() else reply.split()[-1] for reply in replies]
+
+
+@pytest.mark.parametrize(
+    ("apply", "problem"),
+    [
+        (lambda replies: [reply.split() for reply in replies], "filter 'last': apply"),
+        (lambda replies: [reply.strip() for reply in replies], "apply raises AttributeError: 'NoneType' object has no"),
+        (
+            lambda replies: [str(int(reply or 0)) for reply in replies],
+            "apply raises ValueError: invalid literal for int",
+        ),
+        (lambda replies: replies.gone, "apply raises AttributeError"),
+        (lambda replies: replies[:1], "apply makes 1 of 6 replies, which 'joins' does not say"),
+        (lambda replies: [], "it gave 0 answers for 1 replies"),
+        (lambda replies: [str(next(COUNT)) for _ in replies], "for the same replies"),
+        (lambda replies: "yes", "filter 'last': apply: "),
+    ],
+)
+def test_a_filter_that_does_not(apply: Any, problem: str) -> None:
+    assert check_filter(Last()) == []
+    bad = type("Bad", (Last,), {"apply": lambda self, replies, sample: apply(replies)})()
+    assert any(problem in found for found in check_filter(bad))
 
 
 def test_our_dummy_keeps_it() -> None:
