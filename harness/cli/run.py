@@ -251,14 +251,16 @@ def command(context: click.Context, /, **flags: Any) -> int:
     optional = settings.pop("judge_of_recipe", False)
     sweep = settings.pop("sweep", None)
     from harness.run.spec import DEFAULT_MODEL, DEMO_VISION, RunSpec
+    from harness.words import locale_language, translator
 
+    t = translator(locale_language(None))
     if "model" not in settings:
         sees = all(name.startswith("demo_vision") for name in settings.get("tasks", ())) and settings.get("tasks")
         settings["model"] = DEMO_VISION if sees else DEFAULT_MODEL
         if not quiet:
-            notice("No --model given: this run measures the small demo model that comes with harness.")
+            notice(t("No --model given: this run measures the small demo model that comes with harness."))
     if settings.get("log_samples") and not settings.get("output_path"):
-        notice("--log_samples without --output_path: the samples are in the run folder, in our format alone.")
+        notice(t("--log_samples without --output_path: the samples are in the run folder, in our format alone."))
     spec = RunSpec(**{"tasks": (), **settings, "command": context.obj or ""})
     models = with_adapters(spec.model_args, adapters)
     if dry:
@@ -384,9 +386,12 @@ def judged_result(result: RunResult, judges: Sequence[JudgeModel]) -> tuple[RunR
 def say_what_waits(result: RunResult) -> None:
     """Name the tasks whose answers only a judge can score, and the command that has one do it."""
     from harness.judging.judged_metrics import waiting_tasks
+    from harness.words import locale_language, translator
 
+    t = translator(locale_language(None))
     for task in waiting_tasks(result.report):
-        notice(f"{task}: its answers wait for a judge: harness score {result.path} --judge MODEL,K=V")
+        command = f"harness score {result.path} --judge MODEL,K=V"
+        notice(t("{task}: its answers wait for a judge: {command}", task=task, command=command))
 
 
 def print_result(result: RunResult) -> int:

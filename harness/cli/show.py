@@ -11,6 +11,7 @@ from harness.cli.console import notice
 from harness.cli.options import DATA_OPTIONS, MODEL_OPTIONS, PROMPT_OPTIONS, options
 from harness.cli.run import settings_of
 from harness.terminal import visible
+from harness.words import locale_language, translator
 
 if TYPE_CHECKING:
     from harness.run.preview import Preview
@@ -44,31 +45,34 @@ def command(context: click.Context, /, task: str, doc: int, subset: str | None, 
 
 def print_preview(shown: Preview, model: str) -> None:
     """The prompt to the letter, then what is asked about it."""
+    t = translator(locale_language(None))
     sample = shown.sample
     sys.stdout.write(visible(shown.text) + ("\n" if sys.stdout.isatty() else ""))
     sys.stdout.flush()
     notice("" if sys.stderr.isatty() else "\n")
     where = f"{sample.task}/{sample.subset}" if sample.subset else sample.task
-    tokens = f"{shown.tokens} tokens by {model}" if shown.tokens is not None else f"{model} does not count tokens"
-    notice(f"{where} row {sample.id}{_view(sample)}: {len(shown.text)} characters, {tokens}")
+    known = shown.tokens is not None
+    tokens = t("{n} tokens by {model}" if known else "{model} does not count tokens", n=shown.tokens, model=model)
+    told = {"where": where, "id": sample.id, "view": _view(sample), "n": len(shown.text), "tokens": tokens}
+    notice(t("{where} row {id}{view}: {n} characters, {tokens}", **told))
     asked = [request for request in sample.requests if not request.unconditional]
     for number, request in enumerate(asked):
         if request.prompt != asked[0].prompt:
             prompt = request.prompt
             ending = prompt.prefill or (prompt.messages[-1].text if prompt.is_chat else prompt.suffix)
-            notice(f"prompt {number + 1} ends: {ending!r}")
+            notice(t("prompt {n} ends: {ending}", n=number + 1, ending=repr(ending)))
         if request.continuations:
-            notice("continuations: " + ", ".join(repr(text) for text in request.continuations))
+            notice(t("continuations: {texts}", texts=", ".join(repr(text) for text in request.continuations)))
         if request.generation is not None and request.repeat == 0:
-            notice(
-                "stops at: " + (", ".join(repr(text) for text in request.generation.until) or "the model's end token")
-            )
+            texts = ", ".join(repr(text) for text in request.generation.until)
+            notice(t("stops at: {texts}", texts=texts or t("the model's end token")))
     for media in asked[0].prompt.shown_media if asked else ():
         if media.kind != "image":
             notice(_clip(media))
     for column in sample.nulls:
-        notice(f"the prompt shows None where '{column}' is null; {{{{ {column} or '' }}}} shows nothing")
-    notice(f"target: {sample.target!r}")
+        told = {"column": column, "instead": f"{{{{ {column} or '' }}}}"}
+        notice(t("the prompt shows None where '{column}' is null; {instead} shows nothing", **told))
+    notice(t("target: {target}", target=repr(sample.target)))
 
 
 def _clip(media: Media) -> str:

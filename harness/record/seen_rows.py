@@ -64,8 +64,12 @@ def is_found(probe: ProbeFields) -> bool:
 def overlap_sentences(task: str, found: OverlapFields, t: Translate) -> Iterator[str]:
     """What of a task stands in a corpus, in one sentence, and a second one of pictures, where rows show some."""
     short = t("; {n} rows are too short to be looked for", n=f"{found['too_short']:,}") if found["too_short"] else ""
-    yield t(
+    of_one, of_many = (
+        "{task}: {found} of {n} rows stand in the corpus (1 document{short})",
         "{task}: {found} of {n} rows stand in the corpus ({documents} documents{short})",
+    )
+    yield t(
+        of_one if found["documents"] == 1 else of_many,
         task=task,
         found=f"{found['found']:,}",
         n=f"{found['rows']:,}",

@@ -6,12 +6,14 @@ import contextlib
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from typing import Any
 
-from harness.errors import HarnessError, MachineError, UsageError
+from harness.errors import HarnessError, MachineError, UsageError, suggest
 from harness.registry import Registry
 from harness.run.jobs import load_job, prepare_metrics, scored_record
 from harness.run.spec import RunSpec
 from harness.scoring.groups import MemberScores, problems
+from harness.tasks.abilities import ABILITIES, ability_name
 from harness.tasks.examples import check_examples
+from harness.tasks.file_models import words
 from harness.tasks.groups import group_members
 from harness.tasks.library import TaskLibrary, TaskRef
 from harness.types import Response, Sample
@@ -32,6 +34,10 @@ def check_task(
     task, scorer = job.task, job.scorer
     for warning in task.document.warnings:
         note(warning)
+    for ability in words(task.config.ability):
+        if ability_name(ability) not in ABILITIES:
+            said = f"task '{task.name}': ability '{ability}' is none that tables and maps group by"
+            note(f"{said}{suggest(ability, ABILITIES)}")
     try:
         prepare_metrics([job], spec)
     except MachineError as error:

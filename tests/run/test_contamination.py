@@ -172,7 +172,7 @@ def test_the_command_says_and_writes_what_it_found() -> None:
     Path("corpus/a.txt").write_text(rows(20)[7]["q"])
     done = run_harness("contamination", "exam.yaml", "--corpus", "corpus", "--to", "found.json")
     assert done.exit_code == 0, done.output
-    assert "exam: 1 of 20 rows stand in the corpus (1 documents): 7 in a.txt" in done.output
+    assert "exam: 1 of 20 rows stand in the corpus (1 document): 7 in a.txt" in done.output
     (task,) = json.loads(Path("found.json").read_text())["corpus"]
     assert task["matches"] == [{"subset": "", "row": 7, "place": "a.txt", "share": 1.0, "similarity": 1.0}]
 

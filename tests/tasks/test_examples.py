@@ -33,6 +33,24 @@ def problems(folder: Path, text: str) -> list[str]:
     return check_task(books, ref, load_plugins())
 
 
+@pytest.mark.parametrize(
+    ("ability", "noted"),
+    [
+        ("mathmatics", "ability 'mathmatics' is none that tables and maps group by"),
+        ("transaltion", "group by; did you mean 'translation'?"),
+        ("maths", ""),
+        ("[reading, law]", ""),
+    ],
+)
+def test_an_ability_that_nothing_groups_by_is_noted(tmp_path: Path, ability: str, noted: str) -> None:
+    write(tmp_path, "task.yaml", f"{GOOD}ability: {ability}\n")
+    books = library(tmp_path)
+    (ref,) = books.select([entry.name for entry in books.entries()])
+    notes: list[str] = []
+    assert check_task(books, ref, load_plugins(), notes.append) == []
+    assert len(notes) == bool(noted) and all(noted in note for note in notes)
+
+
 def test_an_example_that_holds_says_nothing(tmp_path: Path) -> None:
     assert problems(tmp_path, GOOD) == []
 
