@@ -62,9 +62,12 @@ def seconds_of(manifest: Manifest) -> float | None:
 
 
 def _seconds(session: SessionFields) -> float | None:
-    try:
+    if "seconds" in session:
+        return session["seconds"]
+    try:  # of an earlier version, or at work
         ended = datetime.fromisoformat(session.get("finished") or now())
-        return (ended - datetime.fromisoformat(session["started"])).total_seconds()
+        seconds = (ended - datetime.fromisoformat(session["started"])).total_seconds()
+        return seconds if seconds >= 0 else None  # the clock was set back
     except (KeyError, ValueError, TypeError):
         return None
 

@@ -22,7 +22,8 @@ class ProfileFields(TypedDict):
 
 
 class SessionFields(TypedDict, total=False):
-    """One command that worked on the folder. samples: how many records it wrote. profile: where its time went.
+    """One command that worked on the folder. samples: how many records it wrote. profile: where its time went. seconds:
+    from its begin to its end, whatever the clock by which these are named was set to meanwhile.
 
     versions, environment: where they were others than those of the manifest, which are the last session's that wrote.
     shard: of a merged run, the part that the command asked; merged: how many parts the command merged.
@@ -30,6 +31,7 @@ class SessionFields(TypedDict, total=False):
 
     started: str
     finished: str
+    seconds: float
     status: str
     command: str | None
     samples: int

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import time
 from collections.abc import Callable
 from pathlib import Path
 from typing import cast
@@ -28,9 +29,12 @@ class ManifestFile:
         """What this session says of itself, which stands in the manifest once it has changed something."""
         self._written: int | None = None
         """How many records this session has put on disk; None where the folder is in no session."""
+        self._began = 0.0
+        """When this session began, by a clock that nobody sets."""
 
     def begin_session(self, fields: Manifest, say: Callable[[str], None]) -> None:
         """Write the manifest first: a folder with records always says what they are."""
+        self._began = time.monotonic()
         session: SessionFields = {"started": manifest.now(), "command": fields.get("command"), "samples": 0}
         sessions = [*self.fields.get("sessions", []), session]
         self._told = {**environment.describe(), **cast(Manifest, jsonable(fields))}
@@ -95,7 +99,10 @@ class ManifestFile:
     def end_work(self) -> None:
         """The work of this session is done: what follows is no part of the time that it took."""
         if self._written is not None:
-            self.fields["sessions"][-1].setdefault("finished", manifest.now())
+            self.fields["sessions"][-1] = {**self._ended(), **self.fields["sessions"][-1]}
+
+    def _ended(self) -> SessionFields:
+        return {"finished": manifest.now(), "seconds": round(time.monotonic() - self._began, 3)}
 
     def end_session(self, status: str) -> None:
         """Write how the session ended, and the run with it where the session has changed something."""
@@ -103,7 +110,7 @@ class ManifestFile:
             self.note({"rescored": manifest.now()})
             return
         *earlier, last = self.fields["sessions"]
-        last = {"finished": manifest.now(), **last, "status": status, "samples": self._written}
+        last = {**self._ended(), **last, "status": status, "samples": self._written}
         changed = self._told is None or self.fields.get("status") != FINISHED
         whole: Manifest = {"status": status, "finished": last["finished"]} if changed else {}
         self.note({**whole, "sessions": [*earlier, last]})

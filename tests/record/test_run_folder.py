@@ -2,11 +2,13 @@
 
 from __future__ import annotations
 
+import datetime
 import json
 import re
 import shutil
 from dataclasses import replace
 from pathlib import Path
+from types import SimpleNamespace
 
 import pytest
 from record_samples import IDENTITY, MANIFEST, REPORT, SHOTS, make_record, on_disk, open_run
@@ -279,6 +281,28 @@ def test_the_manifest_tells_every_session(tmp_path: Path) -> None:
         noted.note(model={"device": "cpu"})
         noted.note(model={"dtype": "float32"})
         assert noted.manifest["model"] == {"device": "cpu", "dtype": "float32"}
+
+
+@pytest.mark.parametrize("jump", [-400, 3000])
+def test_a_clock_that_is_set_during_a_run_changes_no_time_that_it_took(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, jump: int
+) -> None:
+    moments = iter([100.0, 107.5, 108.0])
+    clock = SimpleNamespace(monotonic=lambda: next(moments))
+    monkeypatch.setattr("harness.record.manifest_file.time", clock)
+    with open_run(tmp_path) as run:
+        run.write(make_record(1))
+        later = (datetime.datetime.now().astimezone() + datetime.timedelta(days=jump)).isoformat()
+        monkeypatch.setattr("harness.record.manifest.now", lambda: later)
+        run.finish("finished", REPORT)
+    found = RunFolder.read(run.path).manifest
+    assert found["sessions"][0]["finished"] == later
+    assert manifest.seconds_of(found) == 7.5
+
+
+def test_of_a_session_that_ended_before_it_began_no_time_is_known() -> None:
+    session = {"started": "2026-08-02T10:00:00+00:00", "finished": "2026-08-01T10:00:00+00:00"}
+    assert manifest.seconds_of({"sessions": [session]}) is None
 
 
 def test_the_manifest_says_where_the_run_ran(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
