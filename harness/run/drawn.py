@@ -19,12 +19,14 @@ import math
 from array import array
 from collections.abc import Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, replace
+from pathlib import Path
 from typing import TYPE_CHECKING
 
 from harness.column import Column
 from harness.errors import UsageError
 from harness.metrics import BatchMetric, CorpusMetric, ScoreKey
 from harness.record.coverage import TaskCoverage
+from harness.record.manifest import the_run
 from harness.record.report_fields import DecisionFields, DrawnFields
 from harness.record.row_set import RowSet
 from harness.run.jobs import TaskJob
@@ -352,6 +354,19 @@ def check_drawn(jobs: Sequence[TaskJob], spec: RunSpec) -> None:
         return
     for job in jobs:
         scored_by(job)
+
+
+def check_rival(rival: str, own: Path) -> None:
+    """Refuse to compare a run with itself. Raises `UsageError`. own: where it is, or will be."""
+    if own.exists() and own.resolve() == the_run(Path(rival)).resolve():
+        raise UsageError(f"--until_decided {rival}: is this very run; name another, or another --output")
+
+
+def rival_asked_otherwise(rival: str, own: Path, jobs: Sequence[TaskJob]) -> Iterator[str]:
+    """What was asked or scored otherwise in the run that this one is compared with, in lines."""
+    from harness.run.compare import RunSide, asked_otherwise
+
+    yield from asked_otherwise(RunSide(rival, None), RunSide(own, None), [job.task.name for job in jobs])
 
 
 def own_job(job: TaskJob) -> TaskJob:

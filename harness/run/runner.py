@@ -23,12 +23,13 @@ from harness.record.coverage import coverage_of, covered
 from harness.record.lm_eval import write_lm_eval
 from harness.record.manifest import model_title
 from harness.record.manifest_file import FINISHED
+from harness.record.output import find_folder
 from harness.record.run import OnDisk, RunFolder
 from harness.registry import Registry, load_plugins
 from harness.run.answers import description, plugin_errors
 from harness.run.budget import FEW, Account, Budget, asked_within
 from harness.run.describe import manifest, run_identity
-from harness.run.drawn import Draws, own_job
+from harness.run.drawn import Draws, check_rival, own_job, rival_asked_otherwise
 from harness.run.early_stop import EarlyStop
 from harness.run.ended import EndedRun, digest_of, note_ended
 from harness.run.in_shards import run_in_shards
@@ -116,6 +117,8 @@ def _run_model(prepared: PreparedRun, index: int, progress: Progress) -> RunResu
     if count > 1:
         progress.message(f"model {index + 1} of {count}: {title}")
     identity = run_identity(spec, model, jobs, user, share)
+    if spec.until_decided is not None:
+        check_rival(spec.until_decided, find_folder(Path(spec.output), title, identity))
     if prepared.ended is not None:
         with RunFolder.open(Path(spec.output), title, identity, described, is_done=True) as folder:
             return _unchanged(prepared, prepared.ended, folder, progress)
@@ -450,6 +453,9 @@ class _Run:
             self.scoring_files.settle(job)
         for message in [*self.folder.take_messages(), *attempts(jobs)]:
             self.progress.message(message)
+        if self.spec.until_decided is not None:
+            for message in rival_asked_otherwise(self.spec.until_decided, self.folder.path, jobs):
+                self.progress.message(message)
         if self.spec.shard is None:
             write_submissions(jobs, self.folder, self.progress.message)
         if self.spec.output_path:

@@ -178,6 +178,25 @@ def test_a_run_that_cannot_be_compared_with_is_one_line() -> None:
 
 
 @pytest.mark.slow
+def test_a_run_is_not_compared_with_itself() -> None:
+    first = measured("gold")
+    before = (first.path / "manifest.json").read_bytes()
+    with pytest.raises(UsageError, match="is this very run; name another, or another --output"):
+        measured("gold", until_decided=str(first.path))
+    assert (first.path / "manifest.json").read_bytes() == before
+
+
+@pytest.mark.slow
+def test_that_the_other_run_was_asked_otherwise_is_told() -> None:
+    first = measured()
+    flags = ("--model", "dummy", "--model_args", "mode=gold", "--until_decided", str(first.path))
+    alike = run_harness("--tasks", "exam.yaml", *flags, "--output", "alike")
+    assert alike.exit_code == 0 and "asked and scored alike" not in alike.stderr
+    other = run_harness("--tasks", "exam.yaml", "--set", "exam.description=Hm.", *flags, "--output", "other")
+    assert f"exam: is not asked and scored alike: description is unset in {first.path}" in other.stderr
+
+
+@pytest.mark.slow
 def test_each_of_several_models_draws_from_all_rows() -> None:
     first, second = evaluate_each("dummy", ["mode=gold", "mode=random"], "exam.yaml", precision=0.1)
     assert task_of(first)["drawn"]["rows"] < task_of(second)["drawn"]["rows"] < 240
