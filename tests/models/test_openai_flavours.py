@@ -83,6 +83,16 @@ def test_llama_cpp_samples_as_the_run_says_and_not_by_its_own_defaults(server: S
     assert body(server)["temperature"] == 0 and "min_p" not in body(server)
 
 
+def test_lmdeploy_draws_from_all_tokens_unless_the_run_says_otherwise(server: ScriptedServer) -> None:
+    is_a(server, "lmdeploy")
+    answer(make(server), ask(do_sample=True, temperature=0.7))
+    assert (body(server)["top_k"], body(server)["temperature"]) == (0, 0.7)
+    answer(make(server), ask(do_sample=True, top_k=5))
+    assert body(server)["top_k"] == 5
+    answer(make(server), ask())
+    assert "top_k" not in body(server)
+
+
 @pytest.mark.parametrize("flavour", ["llama.cpp", "ollama"])
 def test_servers_that_go_on_with_a_prefill_by_themselves_get_no_fields_for_it(
     server: ScriptedServer, flavour: str

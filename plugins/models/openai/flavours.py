@@ -68,6 +68,7 @@ _KNOWN = (
         "LMDeploy",
         "lmdeploy",
         ignored=frozenset({"presence_penalty", "frequency_penalty", "logit_bias"}),
+        neutral={"top_k": 0},  # else 40
         thinking="enable_thinking",
     ),
     Flavour("tensorrt_llm", "TensorRT-LLM", "tensorrt_llm"),
