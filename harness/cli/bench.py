@@ -240,6 +240,14 @@ def _remarks(rungs: Sequence[Rung], limits: Mapping[str, float], t: Translate) -
         {error: sum(rung.errors.get(error, 0) for rung in rungs) for rung in rungs for error in rung.errors}.items()
     )[:5]:
         words.append(t("{n} failed: {error}", n=count, error=error))
+    if short := [rung for rung in rungs if rung.at_once is not None and rung.asked < rung.at_once]:
+        words.append(
+            t(
+                "{loads} at once: no more than {n} were under way, as many as there were requests",
+                loads=", ".join(f"{rung.load:g}" for rung in short),
+                n=short[0].asked,
+            )
+        )
     if unsent := sum(rung.asked - rung.sent for rung in rungs):
         requests = t("1 request was") if unsent == 1 else t("{n} requests were", n=unsent)
         words.append(t("{requests} not sent any more", requests=requests))

@@ -48,6 +48,13 @@ def bench(server: ScriptedServer, *more: str, code: int = 0) -> tuple[str, dict[
     return ran.output, json.loads(Path("o.json").read_text("utf-8")) if Path("o.json").exists() else {}
 
 
+def test_a_load_with_fewer_requests_than_it_has_at_once_is_remarked_upon(server: ScriptedServer) -> None:
+    text, _ = bench(server, "--concurrency", "2,4,8", "--requests", "3")
+    assert "4, 8 at once: no more than 3 were under way, as many as there were requests" in text
+    text, _ = bench(server, "--concurrency", "2,3", "--requests", "3")
+    assert "no more than" not in text
+
+
 def test_times_are_those_of_the_server(server: ScriptedServer) -> None:
     server.answer = lambda asked: streamed(*WORDS, first=0.08, each=0.02)
     text, found = bench(
