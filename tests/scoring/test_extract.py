@@ -10,6 +10,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from harness.reasoning import _PAIRS
+from harness.scoring.extraction import numbers
 from harness.scoring.extraction.final_answers import (
     boxed,
     chinese_number,
@@ -174,3 +175,33 @@ def test_long_numbers_keep_all_their_digits():
 def test_every_mark_of_reasoning_is_seen_in_a_reply_that_has_no_other(opening: str, closing: str) -> None:
     assert strip_reasoning(f"{opening}6 times 7{closing}42") == ("42", "6 times 7")
     assert strip_reasoning(f"{opening}6 times") == ("", "6 times")
+
+
+@pytest.mark.parametrize("unit", ["the answer is ", "答案是", "the answer is x = y ", "答案是这样的，答案："])
+def test_a_cue_without_end_is_looked_at_once(monkeypatch: pytest.MonkeyPatch, unit: str) -> None:
+    """A reply that runs in circles is no reason to read it again for each round."""
+    read: list[int] = []
+
+    def counted(text: str) -> list[str]:
+        read.append(len(text))
+        return numbers_in(text)
+
+    monkeypatch.setattr(numbers, "numbers_in", counted)
+    reply = unit * 500
+    assert final_number(reply) is None
+    assert sum(read) < 4 * len(reply)
+
+
+@pytest.mark.parametrize(
+    ("reply", "number"),
+    [
+        ("The answer is 3, so the answer is", "3"),
+        ("The answer is 3 = the answer is =", "3"),
+        ("The answer is 2 + 1 = 3, the answer is x", "3"),
+        ("The answer is 2 + 1 = 3, the answer is x = y", "2"),
+        ("答案是 7，答案是", "7"),
+        ("The answer is 3. The answer is unknown", "3"),
+    ],
+)
+def test_a_cue_without_a_number_leaves_it_to_the_one_before(reply: str, number: str) -> None:
+    assert final_number(reply) == number

@@ -65,6 +65,7 @@ _RANGE = later_pattern(
 _SPAN = later_pattern(
     rf"(?<![\d.,A-Za-z+*/×^_(-])(?P<low>{_PLAIN})\s?[%％°℃]?(?:-|\s?(?:~|—|到|至)\s?)[$￥¥€£]?(?P<high>{_PLAIN})(?![\d.]*\d|\s*[=+*/×^-]|\s?[年月日号])"
 )
+_SENTENCE_END = re.compile(r"[。;\n]|\.(?=\s|$)")
 _BETWEEN = "¤"  # stands for a range
 _MIXED = later_pattern(
     r"(?<![\d.,/^\w\\])(\d{1,6})(?:\s*\\[dt]?frac\s*\{\s*(\d{1,4})\s*\}\s*\{\s*(\d{1,4})\s*\}"
@@ -92,11 +93,15 @@ def final_number(reply: str) -> str | None:
         head = NEXT_QUESTION.split(answer, maxsplit=1)[0]
         answer = head if re.search(r"[\d一二三四五六七八九]", head) else answer
     text = _SPAN.sub(_between, _RANGE.sub(_BETWEEN, _DATE.sub(" ", plain_numbers(answer))))
-    cues = list(_CUE.finditer(text))
-    for cue in reversed(cues):
-        number = _after_cue(text[cue.end() :])
+    # What was looked at for a later cue holds no number: a reply may say `the answer is` ten thousand times.
+    ends, equals_behind = len(text), False
+    for cue in reversed(list(_CUE.finditer(text))):
+        sentence, *others = _SENTENCE_END.split(text[cue.end() : ends].lstrip(), maxsplit=1)
+        equals_behind = equals_behind and not others
+        number = _of_sentence(sentence, equals_behind)
         if number is not None:
             return number or None
+        ends, equals_behind = cue.end(), equals_behind or "=" in sentence
     first = _EXPLAINED.match(text)
     if first and len(result := numbers_in(first[1].rpartition("=")[2])) == 1:
         return result[0]
@@ -146,11 +151,13 @@ def _amount(match: re.Match[str]) -> str:
     return f"{match['yuan']}{point}{match['jiao'] or none}{match['fen'] or ''}元"
 
 
-def _after_cue(tail: str) -> str | None:
-    """The number of the cue's own sentence: what follows its last equals sign, or the first. Empty for a range."""
-    sentence = re.split(r"[。;\n]|\.(?=\s|$)", tail.lstrip(), maxsplit=1)[0]
+def _of_sentence(sentence: str, equals_behind: bool) -> str | None:
+    """The number of a cue's own sentence: what follows its last equals sign, or the first. Empty for a range.
+
+    equals_behind: that sign, and no number, stands in the rest of the sentence, which is left out.
+    """
     left, equals, right = sentence.rpartition("=")
-    numbers = numbers_in(right if equals else sentence)
+    numbers = numbers_in(right if equals and not equals_behind else sentence)
     if not numbers and equals:
         numbers = numbers_in(left)
     if not numbers and _BETWEEN in sentence:
