@@ -7,12 +7,18 @@ Three rules differ from what the names suggest, and decide the score:
   "1 月 4 日" has an overlap of one.
 - A character of U+4E00 to U+9FA5 is a token; what stands between such characters is split as English words by NLTK's
   `word_tokenize` (Penn Treebank rules, after a split into sentences). `word_tokens` follows those rules for text that
-  is in lower case and without the 32 characters, which is all that reaches it here.
+  is without the 32 characters, which is all that reaches it here.
+
+Two sets that cite it count otherwise: ExpMRC's F1 is over the bag of these tokens, without punctuation and a, an, the
+(ymcui/expmrc, eval_expmrc.py). CJRC's is over the bag of letters and digits, and of each of several gold answers the
+others are looked at, in turn, as in CoQA (china-ai-law-challenge/CAIL2019, 阅读理解/evaluate/evaluate.py).
 """
 
 from __future__ import annotations
 
 import re
+import string
+from collections import Counter
 from collections.abc import Callable, Sequence
 
 from harness import Metric, Observation, hookimpl
@@ -20,6 +26,7 @@ from harness.scoring import mean_over_predictions
 
 # The script's list also has '……', two characters that never equal one, so that the ellipsis stays.
 IGNORED = frozenset("-:_*^/\\~`+=，。：？！“”；’《》·、「」（）－～『』")
+_NO_WORDS = IGNORED | frozenset(string.punctuation) | {"…", "a", "an", "the"}
 
 
 class CmrcExactMatch(Metric):
@@ -44,6 +51,59 @@ class CmrcF1(Metric):
         return _best_mean(seen, cmrc_f1)
 
 
+class ExpMrcF1(Metric):
+    """2 P R / (P + R) of the bags of tokens; the best over the gold answers."""
+
+    name = "expmrc_f1"
+    output_types = frozenset({"generate_until"})
+    bounds = (0.0, 1.0)
+
+    def score(self, seen: Observation) -> float | None:
+        return _best_mean(seen, lambda answer, gold: _bag_f1(expmrc_tokens(answer), expmrc_tokens(gold)))
+
+
+class CjrcF1(Metric):
+    """2 P R / (P + R) of the bags of letters and digits; the mean over the gold answers of the best of the others."""
+
+    name = "cjrc_f1"
+    output_types = frozenset({"generate_until"})
+    bounds = (0.0, 1.0)
+
+    def score(self, seen: Observation) -> float | None:
+        return _mean_of_others(seen, lambda answer, gold: _bag_f1(cjrc_tokens(answer), cjrc_tokens(gold)))
+
+
+class CjrcExactMatch(Metric):
+    """1 where letters and digits are those of a gold answer; the mean over the golds of the best of the others."""
+
+    name = "cjrc_em"
+    output_types = frozenset({"generate_until"})
+    bounds = (0.0, 1.0)
+
+    def score(self, seen: Observation) -> float | None:
+        return _mean_of_others(seen, lambda answer, gold: float(cjrc_tokens(answer) == cjrc_tokens(gold)))
+
+
+def expmrc_tokens(text: str) -> list[str]:
+    """The script's `normalize_answer(mixed_segmentation(text))`."""
+    tokens: list[str] = []
+    for part in re.split(rf"([\u4e00-\u9fa5{re.escape(''.join(sorted(IGNORED)))}])", text.strip()):
+        is_token = len(part) == 1 and ("\u4e00" <= part <= "\u9fa5" or part in IGNORED)
+        tokens += [part] if is_token else word_tokens(part)
+    return [token.lower() for token in tokens if token not in _NO_WORDS]
+
+
+def cjrc_tokens(text: str) -> list[str]:
+    """The script's `get_tokens(text)`."""
+    return [char for char in text.lower() if char.isdigit() or char.isalpha()]
+
+
+def _bag_f1(given: Sequence[str], wanted: Sequence[str]) -> float:
+    if not given or not wanted:
+        return float(given == wanted)
+    return 2 * sum((Counter(given) & Counter(wanted)).values()) / (len(given) + len(wanted))
+
+
 def cmrc_f1(answer: str, gold: str) -> float:
     """The official F1 of one answer against one gold answer."""
     answer_tokens, gold_tokens = cmrc_tokens(answer), cmrc_tokens(gold)
@@ -63,7 +123,7 @@ def cmrc_tokens(text: str) -> list[str]:
 
 
 def word_tokens(text: str) -> list[str]:
-    """What NLTK's `word_tokenize` gives for English text in lower case, without any of the ignored punctuation."""
+    """What NLTK's `word_tokenize` gives for English text without any of the ignored punctuation."""
     tokens: list[str] = []
     for sentence in _sentences(text):
         for pattern, replacement in _TREEBANK:
@@ -129,7 +189,7 @@ def _ends_sentence(chunk: str, place: int, following: str) -> bool:
         return False
     last_word = _LAST_WORD.search(chunk[:place])
     word = last_word.group().lstrip("&#,") if last_word else ""
-    if _ABBREVIATION.fullmatch(word):
+    if _ABBREVIATION.fullmatch(word.lower()):
         return False
     after = (chunk[place + 1 :] or following)[0]
     initial_or_number = re.fullmatch(r"[^\W\d_]|-?[.,]?\d[\d,.-]*", word)
@@ -173,6 +233,15 @@ def _best_mean(seen: Observation, judge: Callable[[str, str], float]) -> float |
     return mean_over_predictions(seen, lambda answer, golds: max(judge(answer, gold) for gold in golds))
 
 
+def _mean_of_others(seen: Observation, judge: Callable[[str, str], float]) -> float | None:
+    def mean(answer: str, golds: Sequence[str]) -> float:
+        scores = [judge(answer, gold) for gold in golds]
+        others = [scores[:place] + scores[place + 1 :] for place in range(len(scores))] if len(scores) > 1 else [scores]
+        return sum(map(max, others)) / len(others)
+
+    return mean_over_predictions(seen, mean)
+
+
 @hookimpl
 def harness_metrics() -> list[type[Metric]]:
-    return [CmrcExactMatch, CmrcF1]
+    return [CjrcExactMatch, CjrcF1, CmrcExactMatch, CmrcF1, ExpMrcF1]

@@ -2,7 +2,17 @@ from __future__ import annotations
 
 import pytest
 
-from harness_plugins.metrics.cmrc import CmrcExactMatch, CmrcF1, cmrc_f1, cmrc_tokens, word_tokens
+from harness_plugins.metrics.cmrc import (
+    CjrcExactMatch,
+    CjrcF1,
+    CmrcExactMatch,
+    CmrcF1,
+    ExpMrcF1,
+    cmrc_f1,
+    cmrc_tokens,
+    expmrc_tokens,
+    word_tokens,
+)
 
 
 def test_exact_match_leaves_out_listed_punctuation_only(text_seen):
@@ -24,6 +34,22 @@ def test_the_best_gold_and_the_mean_over_replies_count(text_seen):
     assert CmrcF1().score(text_seen(("甲乙", "丙丁"), "丙丁", "甲戊")) == pytest.approx((1 + 0.5) / 2)
     assert CmrcF1().score(text_seen("甲乙", None)) == 0.0
     assert CmrcF1().score(text_seen(None, "甲")) is None
+
+
+def test_expmrc_counts_a_bag_of_tokens_without_punctuation_and_articles(text_seen):
+    assert expmrc_tokens("在the St. Louis，《A》…(NBA)") == ["在", "st.", "louis", "a", "nba"]
+    assert ExpMrcF1().score(text_seen("一月四日", "四月一日。")) == 1.0
+    assert ExpMrcF1().score(text_seen("。", "")) == 1.0
+    assert ExpMrcF1().score(text_seen("甲", "")) == 0.0
+
+
+def test_cjrc_leaves_each_gold_answer_out_in_turn(text_seen):
+    # What CJRCEvaluator._compute_turn_score gives.
+    assert CjrcExactMatch().score(text_seen(("2010年", "2010", "是"), "《2010年》")) == pytest.approx(2 / 3)
+    assert CjrcF1().score(text_seen(("2010年", "2010", "是"), "2010年")) == pytest.approx((8 / 9 + 1 + 1) / 3)
+    assert CjrcF1().score(text_seen(("甲乙", "甲乙", "甲乙"), "乙 甲")) == 1.0
+    assert CjrcF1().score(text_seen("甲乙", "甲")) == pytest.approx(2 / 3)
+    assert CjrcF1().score(text_seen(("甲", "乙"), None)) == 0.0
 
 
 def test_chinese_is_split_by_character_and_english_by_word():
