@@ -9,7 +9,9 @@ Three rules differ from what the names suggest, and decide the score:
   `word_tokenize` (Penn Treebank rules, after a split into sentences). `word_tokens` follows those rules for text that
   is without the 32 characters, which is all that reaches it here.
 
-Two sets that cite it count otherwise: ExpMRC's F1 is over the bag of these tokens, without punctuation and a, an, the
+Sets that build on it count otherwise: DuReader-robust's run is of Chinese characters and of whatever stands between
+them, and its list of punctuation is another one (PaddlePaddle/Research, NLP/DuReader-Robust-BASELINE/evaluate.py);
+ExpMRC's F1 is over the bag of these tokens, without punctuation and a, an, the
 (ymcui/expmrc, eval_expmrc.py). CJRC's is over the bag of letters and digits, and of each of several gold answers the
 others are looked at, in turn, as in CoQA (china-ai-law-challenge/CAIL2019, 阅读理解/evaluate/evaluate.py).
 """
@@ -26,6 +28,10 @@ from harness.scoring import mean_over_predictions
 
 # The script's list also has '……', two characters that never equal one, so that the ellipsis stays.
 IGNORED = frozenset("-:_*^/\\~`+=，。：？！“”；’《》·、「」（）－～『』")
+_ROBUST_IGNORED = frozenset(":_`，。：？！()“”；’《》·、,「」（）－～『』|")
+_ROBUST_CHARACTER = re.compile(
+    "([=\u3400-\u4dbf\u4e00-\u9fff\uf900-\ufaff\U00020000-\U0002a6df\U0002a700-\U0002ceaf\U0002f800-\U0002fa1f])"
+)
 _NO_WORDS = IGNORED | frozenset(string.punctuation) | {"…", "a", "an", "the"}
 
 
@@ -49,6 +55,28 @@ class CmrcF1(Metric):
 
     def score(self, seen: Observation) -> float | None:
         return _best_mean(seen, cmrc_f1)
+
+
+class DuReaderRobustF1(Metric):
+    """2 P R / (P + R) of the longest common run of tokens, as DuReader-robust has them; the best over the golds."""
+
+    name = "dureader_robust_f1"
+    output_types = frozenset({"generate_until"})
+    bounds = (0.0, 1.0)
+
+    def score(self, seen: Observation) -> float | None:
+        return _best_mean(seen, lambda answer, gold: _run_f1(robust_tokens(answer), robust_tokens(gold)))
+
+
+class DuReaderRobustExactMatch(Metric):
+    """1 where the answer equals a gold answer without case and the punctuation that DuReader-robust leaves out."""
+
+    name = "dureader_robust_em"
+    output_types = frozenset({"generate_until"})
+    bounds = (0.0, 1.0)
+
+    def score(self, seen: Observation) -> float | None:
+        return _best_mean(seen, lambda answer, gold: float(robust_tokens(answer) == robust_tokens(gold)))
 
 
 class ExpMrcF1(Metric):
@@ -84,6 +112,12 @@ class CjrcExactMatch(Metric):
         return _mean_of_others(seen, lambda answer, gold: float(cjrc_tokens(answer) == cjrc_tokens(gold)))
 
 
+def robust_tokens(text: str) -> list[str]:
+    """The script's `_tokenize_chinese_chars(_normalize(text))`."""
+    bare = "".join(char for char in text.lower() if char not in _ROBUST_IGNORED)
+    return [part for part in _ROBUST_CHARACTER.split(bare) if part]
+
+
 def expmrc_tokens(text: str) -> list[str]:
     """The script's `normalize_answer(mixed_segmentation(text))`."""
     tokens: list[str] = []
@@ -106,11 +140,14 @@ def _bag_f1(given: Sequence[str], wanted: Sequence[str]) -> float:
 
 def cmrc_f1(answer: str, gold: str) -> float:
     """The official F1 of one answer against one gold answer."""
-    answer_tokens, gold_tokens = cmrc_tokens(answer), cmrc_tokens(gold)
-    overlap = _longest_run(gold_tokens, answer_tokens)
+    return _run_f1(cmrc_tokens(answer), cmrc_tokens(gold))
+
+
+def _run_f1(given: Sequence[str], wanted: Sequence[str]) -> float:
+    overlap = _longest_run(wanted, given)
     if overlap == 0:
         return 0.0
-    precision, recall = overlap / len(answer_tokens), overlap / len(gold_tokens)
+    precision, recall = overlap / len(given), overlap / len(wanted)
     return 2 * precision * recall / (precision + recall)
 
 
@@ -244,4 +281,4 @@ def _mean_of_others(seen: Observation, judge: Callable[[str, str], float]) -> fl
 
 @hookimpl
 def harness_metrics() -> list[type[Metric]]:
-    return [CjrcExactMatch, CjrcF1, CmrcExactMatch, CmrcF1, ExpMrcF1]
+    return [CjrcExactMatch, CjrcF1, CmrcExactMatch, CmrcF1, DuReaderRobustExactMatch, DuReaderRobustF1, ExpMrcF1]

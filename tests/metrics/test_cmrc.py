@@ -7,10 +7,13 @@ from harness_plugins.metrics.cmrc import (
     CjrcF1,
     CmrcExactMatch,
     CmrcF1,
+    DuReaderRobustExactMatch,
+    DuReaderRobustF1,
     ExpMrcF1,
     cmrc_f1,
     cmrc_tokens,
     expmrc_tokens,
+    robust_tokens,
     word_tokens,
 )
 
@@ -34,6 +37,13 @@ def test_the_best_gold_and_the_mean_over_replies_count(text_seen):
     assert CmrcF1().score(text_seen(("甲乙", "丙丁"), "丙丁", "甲戊")) == pytest.approx((1 + 0.5) / 2)
     assert CmrcF1().score(text_seen("甲乙", None)) == 0.0
     assert CmrcF1().score(text_seen(None, "甲")) is None
+
+
+def test_dureader_robust_splits_at_chinese_characters_alone(text_seen):
+    assert robust_tokens("在St. Louis（NBA）3=三㐀") == ["在", "st. louisnba3", "=", "三", "㐀"]
+    assert DuReaderRobustExactMatch().score(text_seen("1,402年", "1402年。")) == 1.0
+    assert DuReaderRobustExactMatch().score(text_seen("1.5米", "1-5米")) == 0.0
+    assert DuReaderRobustF1().score(text_seen(("12 30年", "桥"), "1230年")) == 0.5
 
 
 def test_expmrc_counts_a_bag_of_tokens_without_punctuation_and_articles(text_seen):
