@@ -1,6 +1,7 @@
 """Captions of images, scored against several references as COCO's evaluation does: CIDEr-D, BLEU-1 to 4, ROUGE-L.
 
 metric_list: [{metric: caption}]               # `level: char` or `jieba` for Chinese
+metric_list: [{metric: dureader}]              # answers in sentences, scored alike
 """
 
 from __future__ import annotations
@@ -61,6 +62,35 @@ class CaptionScores(CorpusMetric):
         }
 
 
+class DuReaderScores(CorpusMetric):
+    """ROUGE-L and BLEU-4 (0 to 1) of a set of answers, every character that is no blank a token, punctuation too.
+
+    As DuReader's script has them (baidu/DuReader, DuReader-2.0/utils/dureader_eval.py), which counts as captions are
+    counted. An answer that could not be read counts as empty.
+    """
+
+    name = "dureader"
+    output_types = frozenset({"generate_until"})
+    bounds = (0.0, 1.0)
+
+    @property
+    def identity(self) -> Mapping[str, Any]:
+        return {"level": "every character"}
+
+    def item(self, seen: Observation) -> tuple[list[str], list[list[str]]] | None:
+        golds = gold_texts(seen.sample)
+        if not golds or not seen.predictions:
+            return None
+        tokens = [[char for char in text if char.strip()] for text in (seen.predictions[0] or "", *golds)]
+        return tokens[0], tokens[1:]
+
+    def measure(self, items: Sequence[Any]) -> Mapping[str, float]:
+        return {
+            "rouge_l": sum(caption_rouge(*item) for item in items) / len(items),
+            "bleu_4": corpus_bleu(items)[3],
+        }
+
+
 @hookimpl
 def harness_metrics() -> list[type[Metric]]:
-    return [CaptionScores]
+    return [CaptionScores, DuReaderScores]

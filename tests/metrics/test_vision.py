@@ -9,7 +9,7 @@ from typing import Any
 import pytest
 
 from harness import Observation, Sample, SetValue, evaluate
-from harness_plugins.metrics.captions import CaptionScores
+from harness_plugins.metrics.captions import CaptionScores, DuReaderScores
 from harness_plugins.metrics.mmmu import MmmuGuessed
 from harness_plugins.metrics.option_letters import CircularAccuracy, OfficialLetter
 from harness_plugins.metrics.yes_no import HallusionScores, MmeScores, YesNo, YesNoScores
@@ -235,3 +235,13 @@ def test_rotations_that_were_not_asked_are_not_taken_for_right(tmp_path: Path, m
     assert of_sets(rows, said)[0]["circular_acc"] == (0.5, 1)  # of the third question a rotation is not there
     got, _ = of_sets(rows, said, limit=3)
     assert (got["circular_acc"], got["circular_acc_vanilla"]) == ((0, 2), (pytest.approx(2 / 3), 0))
+
+
+def test_dureaders_answers_are_counted_by_characters(text_seen) -> None:
+    # What pycocoevalcap gives for the characters of these answers.
+    metric = DuReaderScores()
+    items = [metric.item(text_seen(("石匠陈三。", "陈三"), "陈 三")), metric.item(text_seen("桥长三丈", None))]
+    assert items == [(["陈", "三"], [list("石匠陈三。"), ["陈", "三"]]), ([], [list("桥长三丈")])]
+    values = metric.measure(items)
+    assert values["rouge_l"] == 0.5 and values["bleu_4"] < 1e-3
+    assert metric.measure([metric.item(text_seen("石匠陈三。", "石匠陈三。"))])["bleu_4"] == pytest.approx(1)
