@@ -2,8 +2,10 @@
 
 from __future__ import annotations
 
+import contextlib
 import errno
 import os
+import re
 from collections.abc import Mapping
 from pathlib import Path
 
@@ -50,6 +52,18 @@ def find_folder(output: Path, model_name: str, identity: Mapping[str, JSON]) -> 
         return output
     folders = folders_of(output, own_hash)
     return folders[-1] if folders else output / manifest.folder_name(model_name, identity)
+
+
+def renamed_runs(output: Path, identity: Mapping[str, JSON]) -> list[Path]:
+    """The run folders of a configuration directly in `output` whose names do not say so: somebody has renamed them."""
+    wanted, found = manifest.plain(identity), []
+    for folder in manifest.runs_below(output):
+        # Of the others the name says which configuration they are of; to read them all takes long.
+        if re.search(r"-[0-9a-f]{8}$", folder.name) is None:
+            with contextlib.suppress(UsageError, KeyError):
+                if manifest.read_manifest(folder)["identity"] == wanted:
+                    found.append(folder)
+    return found
 
 
 def _require_folder(output: Path) -> None:

@@ -10,6 +10,7 @@ from __future__ import annotations
 
 import contextlib
 import functools
+import shlex
 import shutil
 from collections.abc import Callable, Collection, Iterable, Iterator, Mapping, Sequence
 from enum import Enum, auto
@@ -38,7 +39,7 @@ from harness.record.line_positions import Knowledge, LinePosition
 from harness.record.lock import LEASE_FILE, FolderLock
 from harness.record.manifest_fields import BegunFields, EndedFields, Manifest, ModelFields, SessionFields, TaskFields
 from harness.record.manifest_file import FINISHED, ManifestFile
-from harness.record.output import check_output, find_folder, unusable
+from harness.record.output import check_output, find_folder, renamed_runs, unusable
 from harness.record.prompts import PROMPTS_FILE, SharedPrompts
 from harness.record.record_fields import RecordLine
 from harness.record.report_fields import Report
@@ -139,6 +140,9 @@ class RunFolder:
                 fields = manifest.read_manifest(path)
             run = cls(path, fields, lock)
             run._is_new = is_new
+            for other in renamed_runs(output, identity) if is_new else ():
+                go_on = f"--output {shlex.quote(str(other))} goes on with it"
+                run.messages.append(f"{other}: is a run of this configuration, too; {go_on}")
             run._manifest.begin_session({**manifest_fields, "identity": manifest.plain(identity)}, run.messages.append)
             run._index = BegunIndex(path, begun) if noting and not is_done else None
             if not is_done:

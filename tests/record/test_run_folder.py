@@ -300,6 +300,24 @@ def test_a_clock_that_is_set_during_a_run_changes_no_time_that_it_took(
     assert manifest.seconds_of(found) == 7.5
 
 
+def test_a_run_that_was_renamed_is_named_before_another_one_begins(tmp_path: Path) -> None:
+    with open_run(tmp_path) as run:
+        run.write(make_record(1))
+    renamed = run.path.rename(run.path.parent / "baseline")
+    other = renamed / "manifest.json"
+    (renamed.parent / "notes").mkdir()
+    (renamed.parent / "odd").mkdir()
+    (renamed.parent / "odd" / "manifest.json").write_text("[]")
+    with open_run(tmp_path) as again:
+        assert again.take_messages() == [
+            f"{renamed}: is a run of this configuration, too; --output {renamed} goes on with it"
+        ]
+        again.write(make_record(1))
+    with open_run(tmp_path) as third:  # it is told once
+        assert third.take_messages() == []
+    assert other.is_file()
+
+
 def test_of_a_session_that_ended_before_it_began_no_time_is_known() -> None:
     session = {"started": "2026-08-02T10:00:00+00:00", "finished": "2026-08-01T10:00:00+00:00"}
     assert manifest.seconds_of({"sessions": [session]}) is None
