@@ -297,6 +297,23 @@ def test_a_run_with_a_damaged_report_still_shows_its_samples(runs: Path, tmp_pat
         assert client.get("/run/damaged/sample/1").status_code == 200
 
 
+def test_samples_that_are_gone_from_the_files_are_told_of(runs: Path, tmp_path: Path) -> None:
+    here = tmp_path / "cut"
+    shutil.copytree(next(path for path in sorted(runs.iterdir()) if path.is_dir()), here)
+    shutil.rmtree(here / ".view", ignore_errors=True)
+    with TestClient(make_app([here], "t", [HOST]), base_url=f"http://{HOST}") as client:
+        client.get("/?token=t")
+        assert "the report is of" not in client.get("/run/cut").text
+    lines = [file for file in here.glob("*.jsonl") if file.name != "prompts.jsonl"]
+    n = sum(len(file.read_bytes().splitlines()) for file in lines)
+    for file in lines:
+        file.write_text("")
+    shutil.rmtree(here / ".view", ignore_errors=True)
+    with TestClient(make_app([here], "t", [HOST]), base_url=f"http://{HOST}") as client:
+        client.get("/?token=t")
+        assert f"the report is of {n} samples, of which {n} are not in the files" in client.get("/run/cut").text
+
+
 def test_a_sample_whose_prompt_is_lost_is_named_and_hides_no_other_page(runs: Path, tmp_path: Path) -> None:
     run = tmp_path / "runs" / "damaged"
     shutil.copytree(next(path for path in sorted(runs.iterdir()) if path.is_dir()), run)

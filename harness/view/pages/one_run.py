@@ -9,12 +9,14 @@ from harness.record.cost import cost_lines
 from harness.record.failures import failure_lines
 from harness.record.html import letter_table
 from harness.record.published import protocol_lines, published_rows, source_lines
+from harness.record.report_fields import Report
 from harness.record.report_lines import doubts_about_metrics, of_parts, remarks_on_asking, scorers, warnings_of
 from harness.record.shown import SORTS, card, chips
 from harness.view.filters import Filters
 from harness.view.index import SampleIndex
 from harness.view.notes import NOTE_WORDS, count_notes
 from harness.view.shelf import Shelf
+from harness.words import Translate
 
 _SHOWN = 8
 
@@ -35,7 +37,9 @@ def run(shelf: Shelf, asked: Mapping[str, Any]) -> Mapping[str, Any]:
             for task in found.tasks
         ]
         kinds = index.kinds(Filters()) if share is None else {}
+        there = len(index)
     report = found.report
+    lost = _lost(report, there, t) if report and share is None else []
     return {
         "run": found,
         "chips": list(chips(report)) if report else [],
@@ -43,7 +47,7 @@ def run(shelf: Shelf, asked: Mapping[str, Any]) -> Mapping[str, Any]:
         "kinds": kinds,
         "indexing": share,
         "abilities": found.abilities,
-        "gaps": list(warnings_of(report, t)) if report else [],
+        "gaps": [*lost, *warnings_of(report, t)] if report else [],
         "settings": [*remarks_on_asking(report, t), *cost_lines(report, t, every=True)] if report else [],
         "published": list(published_rows(report)) if report else [],
         "protocol": list(protocol_lines(report, t)) if report else [],
@@ -56,6 +60,15 @@ def run(shelf: Shelf, asked: Mapping[str, Any]) -> Mapping[str, Any]:
         "sort": sort,
         "sorts": SORTS,
     }
+
+
+def _lost(report: Report, there: int, t: Translate) -> list[str]:
+    """That files of the run hold fewer samples than the report is of, where one was cut or is gone."""
+    of = sum(task["counts"]["n"] for task in report["tasks"])
+    if report["kind"] != "run" or there >= of:
+        return []
+    words = "the report is of {n} samples, of which {lost} are not in the files; the command of the run asks again"
+    return [t(words, n=f"{of:,}", lost=f"{of - there:,}")]
 
 
 def _lengths(found: Sequence[tuple[int, int, int]]) -> list[dict[str, Any]]:
