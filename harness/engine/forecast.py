@@ -73,14 +73,13 @@ def probed(
             outlook,
             known_by=phrase("{how} (no stand-in could be timed: {why})", how=outlook.known_by, why=one_line(error)),
         )
-    unmade = found.unmade_weights * dtype.itemsize
     return replace(
         outlook,
         seconds=found.seconds.clock,
         processor=found.seconds.processor,
         known_by=found.text,
         opening=found.opening,
-        peak_memory=peak_memory() + unmade,
+        peak_memory=peak_memory() + found.unmade,
     )
 
 

@@ -17,6 +17,7 @@ from harness.engine.generation_lane import GenerationLane
 from harness.engine.lanes import Lanes
 from harness.engine.limits import PlanLimits
 from harness.engine.plain import BatchLimits, GenerateRow, Piece
+from harness.engine.plan import Plan
 from harness.engine.prompt_queue import PromptQueue, plan_generations
 
 Verify = Callable[[Sequence[int], torch.Tensor], None]
@@ -40,6 +41,16 @@ class _FirstStep:
             with self._attention.inactive(), self._lanes.undivided():
                 verify(tokens, logits)
             self.is_over = True
+
+
+def longest_slot(prompts: Sequence[Sequence[GenerateRow]], plan: Plan) -> int:
+    """Tokens that a slot may come to hold: reserved once, since growing would copy all slots."""
+    return max(
+        sum(end - start for start, end in ([] if row.children else row.path(segment)))
+        + max(generated.sequence.max_new_tokens for generated in prompts[item])
+        for row in plan.rows
+        for item, segment in row.ends
+    )
 
 
 class SharedGenerator:
@@ -75,7 +86,7 @@ class SharedGenerator:
         waiting = PromptQueue(prompts, self.plan, ahead)
         # Equal parts of the rows, where these are fewer than there is room for.
         size = -(-min(self.slots, len(rows)) // self._count)
-        longest = self._longest_slot(prompts)
+        longest = longest_slot(prompts, self.plan)
         verify, self.verify = self.verify, None
         with Lanes(self._count, self.attention) as lanes:
             check = _FirstStep(verify, lanes, self.attention)
@@ -125,12 +136,3 @@ class SharedGenerator:
             else:
                 early.append(found)
         yield from early
-
-    def _longest_slot(self, prompts: Sequence[Sequence[GenerateRow]]) -> int:
-        """Tokens that a slot may come to hold: reserved once, since growing would copy all slots."""
-        return max(
-            sum(end - start for start, end in ([] if row.children else row.path(segment)))
-            + max(generated.sequence.max_new_tokens for generated in prompts[item])
-            for row in self.plan.rows
-            for item, segment in row.ends
-        )

@@ -15,6 +15,7 @@ import torch
 
 from harness.engine import memory
 from harness.engine.execute import Executor
+from harness.engine.generate import longest_slot
 from harness.engine.libraries import import_model_classes
 from harness.engine.limits import EngineLimits
 from harness.engine.plain import GenerateRow
@@ -34,20 +35,23 @@ _WHOLE = 200_000_000
 """Weights up to which the whole model is made; of a larger one some layers are, from which the others follow."""
 _DEPTHS = (1, 3)
 _PROMPTS, _STEPS = 16, 7
-"""Of a probe of generation: distinct prompts, and tokens of each answer."""
+"""Of a probe of generation: distinct prompts up to their first token, and tokens of each answer."""
+_GROWN_TOKENS = 16_384
+"""Of distinct prompts, about, with which steps are timed."""
 
 
 @dataclass(frozen=True, slots=True)
 class StandInTimes:
     """seconds: that scoring and generating take, if each answer has all its tokens. tokens: that went through the
     stand-in. layers: that it had, where it had not all of them. opening: seconds until a model of the shape was made.
-    unmade_weights: of the layers that it had not."""
+    unmade: bytes that the run takes beyond those of the stand-in: weights and caches of layers that it had not, and
+    slots for the longest answer of all."""
 
     seconds: Seconds
     tokens: int
     layers: tuple[int, ...]
     opening: Seconds
-    unmade_weights: int
+    unmade: int
 
     @property
     def text(self) -> Phrase:
@@ -75,21 +79,22 @@ def probe(
     depth = int(getattr(config, "num_hidden_layers", 1))
     whole = memory.parameters(config) <= _WHOLE or depth <= _DEPTHS[-1]
     found: list[Seconds] = []
-    tokens, opening = 0, Seconds()
+    tokens, opening, unmade = 0, Seconds(), 0
     for layers in [depth] if whole else _DEPTHS:
         began = Seconds.now()
         import_model_classes()
         executor = _stand_in(config, layers, dtype, limits, rows)
         opening = opening if found else Seconds.now().since(began)
         scoring, passed = _scoring(executor, encoded.scores)
-        generating, stepped = _generating(executor, tokenizer, encoded.generations)
+        generating, stepped, unmade = _generating(executor, tokenizer, encoded.generations, config)
         found.append(scoring + generating)
         tokens += passed + stepped
     if whole:
-        return StandInTimes(found[0], tokens, (), opening, 0)
+        return StandInTimes(found[0], tokens, (), opening, unmade)
     per_layer = found[1].since(found[0]) * (1 / (_DEPTHS[1] - _DEPTHS[0]))
     missing = memory.parameters(config) - memory.parameters(_shape(config, _DEPTHS[-1]))
-    return StandInTimes(found[0] + per_layer * (depth - _DEPTHS[0]), tokens, _DEPTHS, opening, missing)
+    unmade += missing * dtype.itemsize
+    return StandInTimes(found[0] + per_layer * (depth - _DEPTHS[0]), tokens, _DEPTHS, opening, unmade)
 
 
 def _stand_in(config: Any, layers: int, dtype: torch.dtype, limits: EngineLimits, rows: int | None) -> Executor:
@@ -128,24 +133,37 @@ def _scoring(executor: Executor, sequences: Sequence[ScoreSequence]) -> tuple[Se
     return Seconds.now().since(began) * (planned / max(1, computed)), computed
 
 
-def _generating(executor: Executor, tokenizer: Any, sequences: Sequence[GenerateSequence]) -> tuple[Seconds, int]:
+def _generating(
+    executor: Executor, tokenizer: Any, sequences: Sequence[GenerateSequence], config: Any
+) -> tuple[Seconds, int, int]:
     """The same: a few prompts up to their first token, and then steps of as many rows as are generated at a time, each
-    with a prompt as long as it will be in the middle of its answer."""
+    with a prompt as long as it will be in the middle of its answer. Then bytes that the run's slots take beyond these.
+
+    config: of the whole model, of which the executor's may have fewer layers.
+    """
     if not sequences:
-        return Seconds(), 0
+        return Seconds(), 0, 0
     ordered = sorted(sequences, key=lambda sequence: sequence.tokens)
     rows = [_row(sequence, tokenizer, 1) for sequence in ordered]
     slots = min(len(rows), executor.shared_generator(rows).slots)
     first = max(0, len(rows) - _PROMPTS) // 2
     part = rows[first : first + _PROMPTS]
-    planned, computed = (plan_generations(each, executor.limits.plan)[1].planned_tokens for each in (rows, part))
+    plans = [plan_generations(each, executor.limits.plan) for each in (rows, part)]
+    planned, computed = (plan.planned_tokens for _, plan in plans)
     _generate(executor, part[:1], 1)  # what is done once is not of the rate
     prompts, _, _ = _generate(executor, part, len(rows))
-    grown = [_grown(ordered[first + index % len(part)], index, tokenizer) for index in range(slots)]
+    # Where a prompt stands in several slots these share it, which the prompts of the run do not.
+    distinct = min(slots, max(_PROMPTS, _GROWN_TOKENS * len(rows) // max(1, planned)))
+    begin = (len(ordered) - min(distinct, len(ordered))) // 2
+    grown = [_grown(ordered[begin + index % min(distinct, len(ordered))], index, tokenizer) for index in range(slots)]
     _, steps, number = _generate(executor, grown, len(rows))
     full_steps = sum(sequence.max_new_tokens - 1 for sequence in ordered) / slots
     passed = computed + slots * (number + 1)
-    return prompts * (planned / max(1, computed)) + steps * (full_steps / max(1, number)), passed
+    longest = longest_slot(*plans[0]) - 1 + max(sequence.max_new_tokens for sequence in ordered)
+    had = longest_slot(*plan_generations(grown, executor.limits.plan)) * executor.cost.cache
+    takes = longest * memory.TokenCost.of(config, executor.model.dtype.itemsize).cache
+    unmade = slots * max(0, takes - had)
+    return prompts * (planned / max(1, computed)) + steps * (full_steps / max(1, number)), passed, unmade
 
 
 def _generate(executor: Executor, rows: list[GenerateRow], of: int) -> tuple[Seconds, Seconds, int]:

@@ -12,6 +12,7 @@ import torch
 
 from harness import GenerationParams, ModelError, ModelOptions, Prompt, Request, Response, Sample, UsageError
 from harness.engine import probe
+from harness.engine.memory import TokenCost
 from harness.testing import tiny_causal_lm
 from harness_plugins.models.hf import HuggingFace
 
@@ -251,6 +252,30 @@ def test_a_large_model_is_foreseen_from_some_of_its_layers(tmp_path: Path, monke
 
     assert "with 1 and 3 of its layers" in forecast.text
     assert torch.equal(torch.get_rng_state(), state)
+
+
+def test_a_prompt_that_shares_nothing_takes_its_slots_in_a_forecast(
+    folder: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Each slot has room for the longest, which the prompts in the middle, that are timed, are not."""
+    made = []
+    real = probe.probe
+    monkeypatch.setattr(probe, "_GROWN_TOKENS", 0)
+    monkeypatch.setattr(probe, "probe", lambda *args: made.append(real(*args)) or made[-1])
+    model = HuggingFace.create({"pretrained": str(folder)}, ModelOptions(device="cpu"))
+    model.prepare()
+    params = GenerationParams(max_new_tokens=4)
+    usual = [
+        Request("generate", Prompt(f"{'How many apples? ' * 12}{n} + {n} ="), generation=params) for n in range(40)
+    ]
+    long = Request("generate", Prompt("Zebras are striped. " * 20), generation=params)
+
+    for requests in (usual, [*usual, long]):
+        model.forecast(requests)
+
+    alone = len(model.tokenizer.encode(long.prompt.text))
+    cached = TokenCost.of(model.checkpoint.config, 4).cache
+    assert made[1].unmade - made[0].unmade > 0.5 * 41 * alone * cached
 
 
 @pytest.mark.parametrize("architecture", ["mamba", "t5"])
