@@ -110,7 +110,8 @@ class SharedScorer:
                 if is_first:
                     checked = _one_of_each_kind(rows, {row.index for row in stem})
                     early += [_Chain(planned, [[row]], is_alone=True) for row in checked]
-                    rows = [row for row in rows if row not in checked]
+                    alone = {row.index for row in checked}
+                    rows = [row for row in rows if row.index not in alone]
                 chains = [
                     _Chain(planned, [batch]) for batch in fill_batches(rows, self.limits.tokens, self.limits.rows)
                 ]
@@ -119,10 +120,10 @@ class SharedScorer:
             last = max(0, len(chains) - self.lanes) if self.lanes > 1 else len(chains)
             yield from chains[:last]
             held, is_first = chains[last:], False
-        for chain in held[:1]:
-            rows = [row for each in held for row in each.rows]
+        if held:
+            rows = [row for chain in held for row in chain.rows]
             for batch in fill_batches(rows, self.limits.tokens // _SMALL, self.limits.rows):
-                yield _Chain(chain.planned, [batch])
+                yield _Chain(held[0].planned, [batch])
 
     def _in_order(self, rows: Sequence[PlanRow]) -> Sequence[PlanRow]:
         """With several lanes a shared prefix comes so early that what continues it need not wait for it."""
