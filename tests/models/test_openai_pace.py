@@ -320,6 +320,24 @@ def test_a_sample_that_is_refused_at_random_is_not_given_up(
     assert not found.errors and number / 64 * seconds / found.seconds > part
 
 
+@pytest.mark.parametrize("status", [429, 503])
+def test_a_rate_is_not_lowered_for_ever_where_that_is_in_vain(monkeypatch: pytest.MonkeyPatch, status: int) -> None:
+    """Four of five are refused, of however few: so few are let in after a while that no trial could tell."""
+    rng = random.Random(1)
+    found = asked(monkeypatch, lambda now: (status, {}) if rng.random() < 0.8 else None, 500)
+    assert not found.errors and found.seconds < 30
+
+
+@pytest.mark.parametrize("says", [True, False])
+@pytest.mark.parametrize(("number", "span", "most"), [(100, 1.0, 1.6), (100, 2.0, 2.2), (100, 5.0, 3.5)])
+def test_a_window_that_is_used_up_is_never_taken_for_chance(
+    monkeypatch: pytest.MonkeyPatch, number: int, span: float, most: float, says: bool
+) -> None:
+    for phase in (0.1, 0.4, 0.7, 0.9):
+        found = asked(monkeypatch, Fixed(number, span, span * phase, says=says), 1000)
+        assert not found.errors and found.sent < most * 1000
+
+
 @pytest.mark.parametrize("seconds", [5.0, 20.0])
 def test_a_low_limit_is_told_from_chance_where_answers_take_long(
     monkeypatch: pytest.MonkeyPatch, seconds: float

@@ -18,7 +18,7 @@ from collections import deque
 from collections.abc import Awaitable, Callable
 
 from .closure import Closure, closure
-from .trial import LEAST_RATE, PART, Count, Start, Trial, begun_between, refused_all_the_same
+from .trial import LEAST_RATE, PART, Count, Start, Trial, begun_between, refused_all_the_same, refused_in_vain
 
 Sleep = Callable[[float], Awaitable[None]]
 Clock = Callable[[], float]
@@ -48,7 +48,7 @@ _DOUBT = 1.5
 """Standard errors within which a share may be what it usually is."""
 _OVERSHOOT, _MOST_OVERSHOOT = 1.02, 2.0
 """Of what the server lets in, that is asked: at first, and where it takes more to be let in as often."""
-_MOST_RANDOM = 0.9
+_MOST_RANDOM = 0.97
 """A server that refuses more than that is asked less, for whatever cause."""
 _REMEMBERED = 120
 """Requests of which that share is known, at most: what was long ago counts for less."""
@@ -164,6 +164,10 @@ class Pace:
         self.sent = self.refusals = 0
         """Requests since the start, and those that were refused."""
         self._last_look: tuple[float, float] | None = None
+        self._in_vain: list[Count] = []
+        """What was refused at the latest looks in a row, before each of which the rate was lowered."""
+        self._lowered = clock()
+        """When it was first lowered before these."""
         self._grants: deque[tuple[float, float]] = deque(maxlen=16)
         """When one looked, and how many a second were let in."""
         self._trial: Trial | None = None
@@ -324,6 +328,14 @@ class Pace:
             if known is not None and self._try(now, count, span, float("inf"), self._unlimited, known):
                 self._confirmed = 0
                 return
+        if self._held_back:
+            self._in_vain.append(count)
+        else:
+            self._in_vain, self._lowered = [], now
+        starts = begun_between(self._starts, self._lowered, self._latest_known(now))
+        if (known := refused_in_vain(self._in_vain, starts)) is not None:
+            self._go_on(now, known, float("inf"), self._unlimited, self._let_in_rate(now), now - self._looked)
+            return
         granted = self._granted(now, count, span)
         most = granted
         if not self._is_excess(count, _MANY_REFUSED):
@@ -361,16 +373,19 @@ class Pace:
         found = trial.verdict(self._starts, self._latest_known(now))
         if found is None:
             return
-        self.random = found.at_most(_REMEMBERED) if found.share <= _MOST_RANDOM else Count()
-        took = now - trial.began
         self._trial, self._tried = None, (trial.began, now)
+        self._go_on(now, found, trial.rate, trial.usual, trial.let_in, now - trial.began)
+
+    def _go_on(self, now: float, found: Count, rate: float, usual: Count, let_in: float, took: float) -> None:
+        """Ask at this rate, if what was refused at it is usual; or else hardly more than is let in."""
+        self.random = found.at_most(_REMEMBERED) if found.share <= _MOST_RANDOM else Count()
         self._next_trial = now + _BETWEEN_TRIALS * took
         self._next_check = now + max(_FIRST_CHECK, _BETWEEN_TRIALS * took) * 2.0 ** min(self._confirmed, 3)
         self._confirmed += 1
-        self._last_look = None
+        self._last_look, self._held_back, self._in_vain = None, False, []
         self._forget(now)
-        is_usual = not self._is_excess(trial.usual, _FEW_REFUSED if trial.rate < float("inf") else _MANY_REFUSED)
-        self.rate = trial.rate if is_usual else self._overshoot * trial.let_in / (1 - self.random.share)
+        is_usual = not self._is_excess(usual, _FEW_REFUSED if rate < float("inf") else _MANY_REFUSED)
+        self.rate = rate if is_usual else self._overshoot * let_in / (1 - self.random.share)
         self._rise = _LEAST_RISE
         self._next = min(self._next, now + 1 / self.rate)
 

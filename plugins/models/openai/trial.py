@@ -21,6 +21,10 @@ _CERTAIN, _LIKELY, _BEYOND_DOUBT = math.log(100), math.log(20), math.log(1e6)
 """Odds at which refusals are taken for random, and for the rate's; and for random however few requests tell of them."""
 _SUSPECT = math.log(10)
 """Odds at which a trial begins."""
+_IN_VAIN, _LONG_IN_VAIN, _IN_ALL, _TOLD = 3, 8, 20, 4
+_OFTEN_AT_LEAST, _AT_MOST, _NO_LESS = 0.3, 0.97, 0.75
+"""How often in a row lowering a rate is in vain where such a share of so many requests is refused, so many of them
+after one that was let in, or how often without that; and of those begun last no less than so many times that share."""
 _LEAST, _MOST = 40, 300
 """Requests from which a share is known, and after which a trial ends as it stands."""
 LEAST_RATE = 0.5
@@ -108,6 +112,8 @@ class Trial:
         if few and -_LIKELY < odds < _BEYOND_DOUBT:
             return None
         both = count + self.known
+        if self.is_check and odds > 0 and count.begun < _LEAST:
+            return both  # so few tell that some are refused, and hardly how many
         doubt = math.hypot(count.doubt(both.share), self.known.doubt(both.share))
         if abs(count.share - self.known.share) <= 2 * doubt and (odds > 0 or self.is_check):
             return both
@@ -124,6 +130,21 @@ def refused_all_the_same(starts: Sequence[Start], expected: float) -> Count | No
     sums = list(itertools.accumulate(_weights(reversed(held_back), few, many)))
     most = max(sums, default=0.0)
     return Count.of(held_back[-1 - sums.index(most) :]) if most > _SUSPECT else None
+
+
+def refused_in_vain(looks: Sequence[Count], starts: Sequence[Start]) -> Count | None:
+    """What is refused of the requests of several looks in a row, before each of which the rate was lowered to what the
+    server lets in; None where that helped. A limit would refuse fewer each time, and who is closed refuses all of them.
+
+    starts: those of these looks.
+    """
+    count = sum(looks, Count())
+    if len(looks) < _IN_VAIN or count.begun < _IN_ALL or not _OFTEN_AT_LEAST <= count.share <= _AT_MOST:
+        return None
+    told = Count.of(telling(starts))
+    is_told = told.refused >= _TOLD and told.share >= _NO_LESS * count.share
+    is_no_less = looks[-1].share >= _NO_LESS * count.share
+    return count if is_no_less and (is_told or len(looks) >= _LONG_IN_VAIN) else None
 
 
 def telling(starts: Sequence[Start]) -> list[Start]:
