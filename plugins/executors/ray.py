@@ -41,7 +41,7 @@ _DEATHS = 2
 """A piece that was there when so many workers died, while their machines lived, is not tried again."""
 _LOAD_DEATHS = 3
 """So many workers may die while they load, one after another, before one of them is not replaced."""
-_NODE_DEATH = 10.0
+_NODE_DEATH = 30.0
 """Seconds within which a cluster notices that a machine is gone."""
 _AFTER_DEATH = 8
 """What comes back from a death is cut into so many pieces: if one request kills, few others share its fate."""
