@@ -33,10 +33,13 @@ def pytest_collection_finish() -> None:
 
 @pytest.fixture
 def hangs_up() -> Iterator[None]:
-    """A terminal that closes ends what the test starts, also where the tests themselves run under nohup."""
-    before = signal.signal(signal.SIGHUP, signal.SIG_DFL)
+    """A terminal that closes, or Ctrl-C, ends what the test starts, also where the tests themselves run under nohup or
+    in a shell's background."""
+    defaults = {signal.SIGHUP: signal.SIG_DFL, signal.SIGINT: signal.default_int_handler}
+    before = {number: signal.signal(number, default) for number, default in defaults.items()}
     yield
-    signal.signal(signal.SIGHUP, before)
+    for number, known in before.items():
+        signal.signal(number, known)
 
 
 @pytest.fixture(scope="session", autouse=True)

@@ -301,7 +301,8 @@ def test_two_processes_share_the_work_and_train_as_without(
     (run,) = (tmp_path / "with" / "harness").glob(f"*-step-{STEPS}-*")
     for mine, theirs in zip(answered(harness.load_run(run).records()), answered(result.samples()), strict=True):
         assert mine[:3] == theirs[:3]
-        assert mine[3] == pytest.approx(theirs[3], rel=2e-7, abs=1e-6)  # to the last bits of float32
+        # To the last bits of float32: passes of other shapes add up in another order.
+        assert mine[3] == pytest.approx(theirs[3], rel=4e-7, abs=1e-6)
 
 
 SHARDED = """

@@ -107,7 +107,7 @@ class SharedScorer:
                 stem = _stem(rows, self.limits.tokens)
                 early = [_Chain(planned, list(fill_batches(stem, self.limits.tokens, self.limits.rows)), is_first)]
                 rows = rows[len(stem) :]
-                if is_first:
+                if is_first and self.verify is not None:
                     checked = _one_of_each_kind(rows, {row.index for row in stem})
                     early += [_Chain(planned, [[row]], is_alone=True) for row in checked]
                     alone = {row.index for row in checked}

@@ -68,6 +68,11 @@ def thinking_fields(asked: Thinking, dialect: str) -> dict[str, Any]:
     return fields
 
 
+_ENOUGH = 5
+"""Answers without a call of which it is said: to a few prompts no function may be the right answer, also to those that
+a run which was killed has left."""
+
+
 class Obedience:
     """Counts answers with and without reasoning: a server that drops a field it does not know says nothing."""
 
@@ -115,6 +120,6 @@ class ToolUse:
         self._calls += any(name and name in (response.text or "") for name in names)
 
     def doubts(self) -> Iterator[Mapping[str, Any]]:
-        if self._answers and not self._calls:
+        if self._answers >= _ENOUGH and not self._calls:
             what = f"none of {self._answers} answers to prompts with functions names one of these"
             yield {"kind": "tools", "text": f"{what}: the server may drop `tools`"}
