@@ -40,24 +40,7 @@ def test_a_few_kills_change_nothing(tmp_path: Path) -> None:
 
 
 @pytest.mark.slow
-@pytest.mark.parametrize(
-    "kind",
-    [
-        "dummy",
-        "large",
-        "openai",
-        "judge",
-        "score",
-        "shards",
-        "drawn",
-        "drawn large",
-        "decided",
-        "turns",
-        "talks",
-        "judged",
-        "hf",
-    ],
-)
+@pytest.mark.parametrize("kind", [*KINDS, "hf"])
 def test_many_kills_change_nothing(tmp_path: Path, kind: str) -> None:
     """Twenty of each kind."""
     model = str(tiny_causal_lm(tmp_path / "model")) if kind == "hf" else "none"
