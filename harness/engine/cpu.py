@@ -20,7 +20,7 @@ import ctypes
 import functools
 import time
 import types
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
 from typing import Any
 
 import torch
@@ -203,18 +203,26 @@ def best_times(*ways: Callable[[], object], turns: int) -> list[float]:
 
     Several would wait for one another on a busy machine, some ways with their eyes open.
     """
-    best, threads = [float("inf")] * len(ways), torch.get_num_threads()
-    torch.set_num_threads(1)
-    try:
+    best = [float("inf")] * len(ways)
+    with threads(1):
         for turn in range(turns + 1):
             for number, way in enumerate(ways):
                 began = time.thread_time()
                 way()
                 if turn:  # what a library makes once it makes in the first
                     best[number] = min(best[number], time.thread_time() - began)
-    finally:
-        torch.set_num_threads(threads)
     return best
+
+
+@contextlib.contextmanager
+def threads(count: int) -> Iterator[None]:
+    """Within the block torch multiplies by so many threads."""
+    before = torch.get_num_threads()
+    torch.set_num_threads(count)
+    try:
+        yield
+    finally:
+        torch.set_num_threads(before)
 
 
 def pays_to_attend(query: torch.Tensor, key: torch.Tensor) -> bool:

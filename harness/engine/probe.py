@@ -14,6 +14,7 @@ from typing import Any
 import torch
 
 from harness.engine import memory
+from harness.engine.cpu import threads
 from harness.engine.execute import Executor
 from harness.engine.generate import longest_slot
 from harness.engine.libraries import import_model_classes
@@ -25,7 +26,7 @@ from harness.engine.sampling import sampling_rule
 from harness.engine.stops import StopRule
 from harness.engine.tokens import Encoded, GenerateSequence, ScoreSequence
 from harness.quick import dataclass
-from harness.stopwatch import Seconds
+from harness.stopwatch import Seconds, peak_memory
 from harness.types import GenerationParams
 from harness.words import Phrase, phrase
 
@@ -44,8 +45,8 @@ _GROWN_TOKENS = 16_384
 class StandInTimes:
     """seconds: that scoring and generating take, if each answer has all its tokens. tokens: that went through the
     stand-in. layers: that it had, where it had not all of them. opening: seconds until a model of the shape was made.
-    unmade: bytes that the run takes beyond those of the stand-in: weights and caches of layers that it had not, and
-    slots for the longest answer of all."""
+    unmade: bytes that the run takes beyond those of the stand-in: weights and caches of layers that it had not, slots
+    for the longest answer of all, and what a pass takes once more for each lane beside the first."""
 
     seconds: Seconds
     tokens: int
@@ -79,16 +80,18 @@ def probe(
     depth = int(getattr(config, "num_hidden_layers", 1))
     whole = memory.parameters(config) <= _WHOLE or depth <= _DEPTHS[-1]
     found: list[Seconds] = []
-    tokens, opening, unmade = 0, Seconds(), 0
+    tokens, opening, beside = 0, Seconds(), 0
     for layers in [depth] if whole else _DEPTHS:
         began = Seconds.now()
         import_model_classes()
         executor = _stand_in(config, layers, dtype, limits, rows)
         opening = opening if found else Seconds.now().since(began)
-        scoring, passed = _scoring(executor, encoded.scores)
-        generating, stepped, unmade = _generating(executor, tokenizer, encoded.generations, config)
+        scoring, passed, lanes = _scoring(executor, encoded.scores)
+        generating, stepped, slots = _generating(executor, tokenizer, encoded.generations, config)
         found.append(scoring + generating)
         tokens += passed + stepped
+        beside = max(beside, lanes)  # a second stand-in passes through memory that the first has left
+    unmade = beside + slots
     if whole:
         return StandInTimes(found[0], tokens, (), opening, unmade)
     per_layer = found[1].since(found[0]) * (1 / (_DEPTHS[1] - _DEPTHS[0]))
@@ -114,10 +117,10 @@ def _shape(config: Any, layers: int) -> Any:
     return shape
 
 
-def _scoring(executor: Executor, sequences: Sequence[ScoreSequence]) -> tuple[Seconds, int]:
-    """(what all take, tokens that were computed to know it)."""
+def _scoring(executor: Executor, sequences: Sequence[ScoreSequence]) -> tuple[Seconds, int, int]:
+    """(what all take, tokens that were computed to know it, bytes that the run's other lanes take beside this one)."""
     if not sequences:
-        return Seconds(), 0
+        return Seconds(), 0, 0
     limits = executor.limits.plan
     ordered = sorted(sequences, key=lambda sequence: sequence.tokens)
     planned = plan_scores(ordered, limits)[1].planned_tokens
@@ -125,12 +128,18 @@ def _scoring(executor: Executor, sequences: Sequence[ScoreSequence]) -> tuple[Se
     start = (len(ordered) - count) // 2
     part = ordered[start : start + count]
     computed = plan_scores(part, limits)[1].planned_tokens
-    scorer = executor.shared_scorer(lanes=1)  # a batch by itself would have the threads of one lane
+    lanes = executor.shared_scorer().lanes
+    scorer = executor.shared_scorer(lanes=1)
     scorer.verify = None
-    list(scorer.run([part[:1]]))  # what is done once is not of the rate
-    began = Seconds.now()
-    list(scorer.run([part]))
-    return Seconds.now().since(began) * (planned / max(1, computed)), computed
+    held = peak_memory()
+    with threads(torch.get_num_threads() // lanes):  # as one of the run's lanes has them
+        list(scorer.run([part[:1]]))  # what is done once is not of the rate
+        began = Seconds.now()
+        list(scorer.run([part]))
+        took = Seconds.now().since(began)
+    beside = (peak_memory() - held) * (lanes - 1)
+    all_of_it = planned / max(1, computed)
+    return Seconds(took.clock * all_of_it / lanes, took.processor * all_of_it), computed, beside
 
 
 def _generating(

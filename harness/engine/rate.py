@@ -4,13 +4,13 @@ from __future__ import annotations
 
 import functools
 import time
-from collections.abc import Callable, Iterator
-from contextlib import contextmanager, nullcontext
+from collections.abc import Callable
+from contextlib import nullcontext
 from typing import Any
 
 import torch
 
-from harness.engine.cpu import speed_up_linear_layers
+from harness.engine.cpu import speed_up_linear_layers, threads
 
 _SIDES = {"cpu": (256, 512), "cuda": (4096,), "mps": (2048,)}
 """Of the matrices that are multiplied: the first is for a device that takes long."""
@@ -28,13 +28,13 @@ def matrix_rate(device: str, dtype: torch.dtype) -> float:
     not change it.
     """
     on_processor = device == "cpu"
-    threads = torch.get_num_threads() if on_processor else 1
+    count = torch.get_num_threads() if on_processor else 1
     clock = time.thread_time if on_processor else time.perf_counter
     best = 0.0
-    with torch.inference_mode(), _one_thread() if on_processor else nullcontext():
+    with torch.inference_mode(), threads(1) if on_processor else nullcontext():
         for side in _SIDES.get(device.split(":")[0], _SIDES["cpu"]):
             took = _seconds(_layer(side, device, dtype), torch.ones((side, side), device=device, dtype=dtype), clock)
-            best = max(best, threads * 2.0 * side**3 / max(took, 1e-9))
+            best = max(best, count * 2.0 * side**3 / max(took, 1e-9))
             if took > _SLOW:
                 break
     return best
@@ -58,16 +58,6 @@ def _seconds(layer: torch.nn.Linear, values: torch.Tensor, clock: Callable[[], f
         seconds = clock() - began
         took, spent, products = min(took, seconds), spent + seconds, products + 1
     return took
-
-
-@contextmanager
-def _one_thread() -> Iterator[None]:
-    threads = torch.get_num_threads()
-    torch.set_num_threads(1)
-    try:
-        yield
-    finally:
-        torch.set_num_threads(threads)
 
 
 def product_sizes(model: Any, layers: Any) -> tuple[int, int]:
