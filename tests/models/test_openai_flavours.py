@@ -93,7 +93,7 @@ def test_lmdeploy_draws_from_all_tokens_unless_the_run_says_otherwise(server: Sc
     assert "top_k" not in body(server)
 
 
-@pytest.mark.parametrize("flavour", ["llama.cpp", "ollama"])
+@pytest.mark.parametrize("flavour", ["llama.cpp", "ollama", "lmdeploy"])
 def test_servers_that_go_on_with_a_prefill_by_themselves_get_no_fields_for_it(
     server: ScriptedServer, flavour: str
 ) -> None:
@@ -101,6 +101,17 @@ def test_servers_that_go_on_with_a_prefill_by_themselves_get_no_fields_for_it(
     prompt = Prompt(messages=(Message("user", "2 + 2?"),), prefill="The answer is")
     answer(make(server), Request("generate", prompt, generation=GenerationParams()))
     assert body(server)["messages"][-1] == {"role": "assistant", "content": "The answer is"}
+    assert not {"continue_final_message", "add_generation_prompt"} & body(server).keys()
+
+
+def test_a_prefill_that_a_server_would_answer_anew_is_refused_with_the_ways_out(server: ScriptedServer) -> None:
+    is_a(server, "tensorrt_llm")
+    prompt = Prompt(messages=(Message("user", "2 + 2?"),), prefill="The answer is")
+    request = Request("generate", prompt, generation=GenerationParams())
+    with pytest.raises(UsageError, match=r"task 'task' begins the answer itself, which TensorRT-LLM does not go on"):
+        answer(make(server), request)
+    assert not server.asked
+    assert answer(make(server, continue_final_message=False), request).text == "yes"
     assert not {"continue_final_message", "add_generation_prompt"} & body(server).keys()
 
 
@@ -174,6 +185,12 @@ def test_thinking_is_told_in_the_servers_own_fields(server: ScriptedServer) -> N
                                       "message": "the request exceeds the available context size"}}),
         ("lmdeploy", 400, {"object": "error", "message": "the prompt is too long", "code": 400, "type": "invalid"}),
         ("tensorrt_llm", 400, {"object": "error", "message": "too many tokens", "type": "BadRequest"}),
+        ("tensorrt_llm", 400, {"object": "error", "type": "BadRequestError", "param": None, "code": 400,
+                               "message": "The sum of prompt length (9351.0), query length (0) should not exceed "
+                                          "max_num_tokens (8192)"}),
+        ("tensorrt_llm", 400, {"object": "error", "type": "BadRequestError", "param": None, "code": 400,
+                               "message": "The sum of prompt length (900.0) and query length (0) max_tokens (256) "
+                                          "should not exceed max_seq_len (1024)"}),
         ("ollama", 400, {"error": {"message": "input exceeds the context length", "type": "invalid_request_error"}}),
     ],
 )  # fmt: skip

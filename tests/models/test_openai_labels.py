@@ -57,6 +57,26 @@ def test_labels_and_their_variants_are_summed_and_others_bounded(server: Scripte
     assert "1 of 4 labels were not among the likeliest 20 tokens" in model.incidents()[0]["text"]
 
 
+def test_the_chosen_token_counts_where_a_server_leaves_it_out_of_the_likeliest(server: ScriptedServer) -> None:
+    """As LMDeploy does; also in pieces of words as its tokenizer writes them."""
+    reply = tops(("Ġ", 0.6), ("ĠB", 0.2), ("ĠC", 0.1), ("ĠD", 0.05), ("The", 0.01))
+    place = reply.body["choices"][0]["logprobs"]["content"][0]
+    place |= {"token": "ĠA", "top_logprobs": place["top_logprobs"][1:]}
+    server.script(reply)
+    response = answer(scoring(server), choice())
+    assert [math.exp(value) for value in response.logprobs] == pytest.approx([0.6, 0.2, 0.1, 0.05])
+    assert response.is_greedy == (True, False, False, False)
+
+
+def test_a_prefilled_answer_is_gone_on_with_where_labels_are_scored(server: ScriptedServer) -> None:
+    server.script(tops(("A", 0.6), ("B", 0.3)))
+    prompt = Prompt(messages=(Message("user", "1 + 1 = ?"),), prefill="The answer is")
+    assert answer(scoring(server), Request("loglikelihood", prompt, ("A", "B"))).logprobs
+    body = server.asked[0].body
+    assert body["messages"][-1] == {"role": "assistant", "content": "The answer is"}
+    assert (body["continue_final_message"], body["add_generation_prompt"]) == (True, False)
+
+
 @pytest.mark.parametrize(
     ("reply", "message"),
     [

@@ -96,7 +96,7 @@ class OpenAIModel(Model):
                      max_frame_pixels: of a frame of a video
     batch_api        ask by batches, as the flag of this name; of `batch_requests` questions at most (50,000), looked at
                      every `batch_poll` seconds (60)
-    continue_final_message  ask the server to go on with a prefilled answer (vLLM, SGLang) instead of answering it
+    continue_final_message  have the server go on with a prefilled answer (vLLM, SGLang) instead of answering it
     """
 
     name = "openai"
@@ -232,7 +232,9 @@ class OpenAIModel(Model):
             for request in sample.requests:
                 self._refuse_impossible(request, sample.task, sample.subset)
                 scores_prompt = request.kind != "generate" and not self.settings.scores_labels
-                self._needs.note(request, sample.task, scores_prompt=scores_prompt)
+                prefilled = bool(request.prompt.prefill) and self._asking.by_chat(request)
+                continues = prefilled and self.settings.continue_final_message
+                self._needs.note(request, sample.task, scores_prompt=scores_prompt, continues=continues)
                 self._shown.update(media.kind for media in request.prompt.shown_media)
         if self.thinking != Thinking():
             self._check_thinking([request for sample in samples for request in sample.requests])

@@ -109,7 +109,8 @@ class Asking:
 
     async def _score_labels(self, request: Request, asked: Way) -> Response:
         messages = await self._messages(request.prompt)
-        body = {**self.thinking_fields, **label_fields(self.settings.top_logprobs), "messages": messages}
+        fields = {**self.thinking_fields, **label_fields(self.settings.top_logprobs)}
+        body = {**fields, "messages": messages, **self._continuing(request.prompt)}
         has_given = self.labels > 0
         response, missing = await self._post_chat(
             body, 1, asked, lambda reply: label_response(reply, request.continuations, has_given=has_given)
@@ -177,9 +178,14 @@ class Asking:
         body = {**self.thinking_fields, **body, "messages": await self._messages(request.prompt)}
         if request.prompt.tools:
             body["tools"] = json.loads(request.prompt.tools)
-        if request.prompt.prefill and self.settings.continue_final_message and self.flavour.continues:
-            body |= {"continue_final_message": True, "add_generation_prompt": False}
+        body |= self._continuing(request.prompt)
         return await self._post_chat(body, length, asked, chat_response)
+
+    def _continuing(self, prompt: Prompt) -> dict[str, Any]:
+        """Fields to have a prefilled answer gone on with, where the server takes any."""
+        if not (prompt.prefill and self.settings.continue_final_message and self.flavour.continues):
+            return {}
+        return {"continue_final_message": True, "add_generation_prompt": False}
 
     async def _post_chat(
         self, body: Mapping[str, Any], length: int | None, asked: Way, make: Callable[[ChatReply], Made]

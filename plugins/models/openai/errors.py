@@ -12,10 +12,12 @@ from dataclasses import dataclass
 from typing import Any
 
 SHOWN_CHARACTERS = 300
-# As OpenAI, vLLM, SGLang, llama.cpp, Ollama, LMDeploy, TGI, Anthropic, Gemini, Moonshot, DashScope and Zhipu say it.
+# As OpenAI, vLLM, SGLang, llama.cpp, Ollama, LMDeploy, TensorRT-LLM, TGI, Anthropic, Gemini, Moonshot, DashScope and
+# Zhipu say it.
 _OVERFLOW = re.compile(
     r"context.?(length|window|size)|maximum (input|sequence|model) length|maximum number of tokens|too many tokens"
-    r"|too long|session_len|model token limit|range of input length|`max_new_tokens` must be <=|超长|长度超过",
+    r"|too long|session_len|model token limit|range of input length|`max_new_tokens` must be <=|超长|长度超过"
+    r"|prompt length.{0,80}should not exceed",
     re.I,
 )
 # Moderation, as OpenAI, Azure, Alibaba Cloud, Zhipu, Baidu and Tencent name it.

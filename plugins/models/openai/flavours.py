@@ -22,7 +22,8 @@ class Flavour:
 
     renamed: of parameters of sampling. ignored: those that it drops without a word. neutral: what switches off its own
     ways of sampling, which it adds where a request says nothing. thinking: the dialect that it is told in. continues:
-    whether it takes fields to go on with a prefilled answer; where not, it does so by itself.
+    whether it takes fields to go on with a prefilled answer; where not, it does so by itself, unless it `reopens` the
+    answer: ends the turn that was begun, and begins another.
     """
 
     name: str
@@ -34,6 +35,7 @@ class Flavour:
     neutral: Mapping[str, Any] = field(default_factory=dict)
     thinking: str = "template"
     continues: bool = True
+    reopens: bool = False
 
     def sampling(self, body: Mapping[str, Any], *, drawn: bool) -> dict[str, Any]:
         """The fields of sampling under this server's names. drawn: the answer is sampled."""
@@ -70,8 +72,9 @@ _KNOWN = (
         ignored=frozenset({"presence_penalty", "frequency_penalty", "logit_bias"}),
         neutral={"top_k": 0},  # else 40
         thinking="enable_thinking",
+        continues=False,
     ),
-    Flavour("tensorrt_llm", "TensorRT-LLM", "tensorrt_llm"),
+    Flavour("tensorrt_llm", "TensorRT-LLM", "tensorrt_llm", continues=False, reopens=True),
 )
 FLAVOURS = {each.name: each for each in (PLAIN, *_KNOWN)}
 
@@ -109,12 +112,16 @@ class Needs:
     """What requests need of a server beyond the usual, each with the task that needs it."""
 
     scores: str = ""
+    continues: str = ""
     parameters: dict[str, str] = field(default_factory=dict)
 
-    def note(self, request: Request, task: str, *, scores_prompt: bool) -> None:
-        """scores_prompt: the request wants log-probabilities of its prompt."""
+    def note(self, request: Request, task: str, *, scores_prompt: bool, continues: bool) -> None:
+        """scores_prompt: the request wants log-probabilities of its prompt. continues: it begins the answer, by chat,
+        and wants it gone on with."""
         if scores_prompt:
             self.scores = self.scores or task
+        if continues:
+            self.continues = self.continues or task
         params = request.generation
         if params is not None:
             named = {name for name, value in params.extra if value not in (None, 0)}
@@ -129,6 +136,12 @@ class Needs:
                 f"task '{self.scores}' needs log-probabilities of its prompts, which {flavour.title} does not give: "
                 "for options with letters use --model_args api=chat,choices=top_logprobs, else a variant of the task "
                 "that generates, or --model hf, vllm or vllm_server"
+            )
+        if self.continues and flavour.reopens:
+            raise UsageError(
+                f"task '{self.continues}' begins the answer itself, which {flavour.title} does not go on with by the "
+                "chat API: use --model_args api=completions,tokenizer=DIR, or continue_final_message=false to have "
+                "such a prompt answered anew"
             )
         if dropped := sorted(flavour.ignored & self.parameters.keys()):
             raise UsageError(

@@ -92,6 +92,10 @@ def label_response(reply: ChatReply, continuations: Sequence[str], *, has_given:
     places = choice.logprobs.content if choice.logprobs is not None else None
     # The same entry twice is one token: some servers put the one that was chosen before the others.
     top = list(dict.fromkeys((each.token, each.logprob) for each in places[0].top_logprobs)) if places else []
+    others = top
+    if len(top) > 1 and places[0].token and places[0].token not in {token for token, _ in top}:
+        # LMDeploy leaves the token that was chosen out of the likeliest; it is the likeliest of all.
+        top = [(places[0].token, places[0].logprob), *top]
     thinks = message is not None and bool(message.thoughts) and not message.content
     if thinks or (top and (top[0][0].strip() in _OPENS or strip_reasoning(top[0][0])[1] is not None)):
         what = "the answer begins with reasoning: no label stands first"
@@ -112,7 +116,7 @@ def label_response(reply: ChatReply, continuations: Sequence[str], *, has_given:
         label = spelt(token)
         if (label := names.get(label) or names.get(label.casefold(), "")) in sums:
             sums[label] += math.exp(value)
-    least = math.exp(min(value for _, value in top))
+    least = math.exp(min(value for _, value in others))
     bound = min(least, max(0.0, 1.0 - math.fsum(math.exp(value) for _, value in top)))
     best = max(sums.values())
     missing = sum(value == 0.0 for value in sums.values())
