@@ -93,7 +93,7 @@ def label_response(reply: ChatReply, continuations: Sequence[str], *, has_given:
     # The same entry twice is one token: some servers put the one that was chosen before the others.
     top = list(dict.fromkeys((each.token, each.logprob) for each in places[0].top_logprobs)) if places else []
     others = top
-    if len(top) > 1 and places[0].token and places[0].token not in {token for token, _ in top}:
+    if places and len(top) > 1 and places[0].token and places[0].token not in {token for token, _ in top}:
         # LMDeploy leaves the token that was chosen out of the likeliest; it is the likeliest of all.
         top = [(places[0].token, places[0].logprob), *top]
     thinks = message is not None and bool(message.thoughts) and not message.content
