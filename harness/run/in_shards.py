@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import sys
 from collections.abc import Mapping, Sequence
+from contextlib import suppress
 from dataclasses import asdict, dataclass, replace
 from pathlib import Path
 
@@ -84,7 +85,11 @@ def run_in_shards(
         except OSError as error:
             raise unusable(output, error.strerror or str(error)) from error
         progress.stage(phrase("waiting for the shards"))
-        _do(todo, executor, folder, progress)
+        try:
+            _do(todo, executor, folder, progress)
+        finally:
+            with suppress(OSError):  # nothing was begun, and so there are no logs
+                folder.rmdir()
     paths = [folders_of(output, job.identity)[-1] for job in jobs if folders_of(output, job.identity)]
     return merge(paths, output, registry, progress)
 

@@ -151,7 +151,9 @@ class Slurm(ShardExecutor):
             raise MachineError(f"--executor slurm: the jobs could not be submitted: {one_line(error)}") from None
         waiting = {**running, **{job.part: (job, submitted) for job, submitted in zip(todo, made, strict=True)}}
         ids = {**known, **{str(part): submitted.job_id for part, (_, submitted) in waiting.items()}}
-        (folder / JOBS_FILE).write_text(json.dumps(ids), encoding="utf-8")
+        whole = folder / f".{JOBS_FILE}"  # a kill must not leave half a file: jobs would be submitted twice
+        whole.write_text(json.dumps(ids), encoding="utf-8")
+        whole.replace(folder / JOBS_FILE)
         if running:
             self.say(f"slurm: {len(running)} jobs of an earlier command are waited for")
         return waiting

@@ -11,7 +11,7 @@ from typing import Any
 
 import pytest
 
-from harness import HarnessError, ModelError, ShardJob, UsageError, load_run
+from harness import HarnessError, MachineError, ModelError, ShardJob, UsageError, load_run
 from harness.errors import ExitCode
 from harness.record.lock import FolderLock
 from harness.run.runner import run
@@ -47,6 +47,17 @@ def test_an_array_of_shards_leaves_what_one_process_leaves(tmp_path: Path) -> No
     lines = Lines()
     assert run(spec(tmp_path / "array", 3), progress=lines).report["tasks"] == whole.report["tasks"]
     assert not [text for text in lines.said if "slurm" in text]  # all shards are done: nothing is submitted
+
+
+def test_a_machine_without_slurm_is_one_line_and_leaves_nothing(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    pytest.importorskip("submitit")
+    monkeypatch.setenv("PATH", str(tmp_path))
+    asked = replace(spec(tmp_path / "runs", 2), executor=("slurm", {"shards": 2}))
+    with pytest.raises(MachineError, match="there is no Slurm on this machine"):
+        run(asked)
+    assert not list((tmp_path / "runs").iterdir())
 
 
 @pytest.mark.slow

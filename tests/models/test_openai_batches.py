@@ -229,6 +229,14 @@ def test_a_run_that_was_left_fetches_its_answers(api: BatchApi, tmp_path: Path) 
     assert [len(api.lines(n)) for n in range(2)] == [4, 1]
 
 
+def test_what_a_killed_command_had_half_written_is_taken_away(api: BatchApi, tmp_path: Path) -> None:
+    folder = tmp_path / "batches"
+    folder.mkdir()
+    (folder / ".half.tmp").write_bytes(b"{")
+    answers(make(api, tmp_path), numbered(2))
+    assert sorted(path.name for path in folder.iterdir()) == ["0001.json", "0001.jsonl"]
+
+
 def test_repeats_are_questions_of_their_own(api: BatchApi, tmp_path: Path) -> None:
     numbers = iter(range(100))
     api.answer = lambda body: (200, chat_body(str(next(numbers))))

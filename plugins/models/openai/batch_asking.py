@@ -72,6 +72,7 @@ class BatchAsking:
 
     def __init__(self, client: Client, folder: Path, retries: int, most: int, poll: float, say: Any) -> None:
         self._client, self._server, self._book = client, BatchServer(client, say), BatchBook(folder)
+        self._book.clear_unfinished()
         self._retries, self._most, self._poll, self._say = retries, most, poll, say
         self._at_once = 1_000_000
         """Batches that may wait at the server; fewer once it has said that its line is full."""

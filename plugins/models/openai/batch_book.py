@@ -21,6 +21,8 @@ from harness import SaveError, UsageError
 
 from .errors import short
 
+_UNFINISHED = ".tmp"
+"""How the names of files end that are being written."""
 _FIELDS = ("server", "endpoint", "ids", "file", "batch", "is_over")
 
 
@@ -84,6 +86,12 @@ class BatchBook:
             self.sent.append(batch)
             if batch.is_over:
                 self._index(batch)
+
+    def clear_unfinished(self) -> None:
+        """Take away the files that a killed command had not written to their end: one at a time asks for a run."""
+        for path in self.folder.glob(f".*{_UNFINISHED}"):
+            with contextlib.suppress(OSError):
+                path.unlink()
 
     @property
     def under_way(self) -> list[SentBatch]:
@@ -170,7 +178,7 @@ def _replacing(path: Path) -> Iterator[IO[bytes]]:
     """A file that takes the place of `path`, whole and on disk, at the end of the block. Raises SaveError."""
     try:
         path.parent.mkdir(exist_ok=True)
-        with tempfile.NamedTemporaryFile(dir=path.parent, prefix=".", delete=False) as file:
+        with tempfile.NamedTemporaryFile(dir=path.parent, prefix=".", suffix=_UNFINISHED, delete=False) as file:
             try:
                 yield file
                 file.flush()
