@@ -7,7 +7,7 @@ from typing import Any
 
 import click
 
-from harness.cli.console import counted, line, notice
+from harness.cli.console import counted, line
 from harness.cli.options import DATA_OPTIONS, checked_folders, joined, options, with_environment
 from harness.cli.values import parse_names
 
@@ -30,10 +30,15 @@ def pull(tasks: tuple[str, ...], to: Path, **flags: Any) -> None:
     """
     settings = with_environment(joined(flags))
     checked_folders(settings)
+    from harness.cli.progress import watch
     from harness.registry import load_plugins
     from harness.run.samples import pull_data
     from harness.run.spec import RunSpec
 
     names = tuple(name for words in tasks for name in parse_names(words))
-    files = pull_data(RunSpec(tasks=names, **settings), load_plugins(), to, notice)
+    progress = watch()
+    try:
+        files = pull_data(RunSpec(tasks=names, **settings), load_plugins(), to, progress)
+    finally:
+        progress.finished()
     line(f"{counted(len(files), 'file')} in {to}: use them with --data {to}")

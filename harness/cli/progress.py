@@ -151,36 +151,37 @@ class PlainBoard(Board):
     """Plain lines for logs and pipes: one at each tenth of a task, and never two within `pause` seconds.
 
     The end of a task is always told; a long silence is broken after `patience` seconds. A stage is named when it has
-    taken `stage_patience` seconds, or begins after a silence of twice as many.
+    taken `stage_patience` seconds, or begins after a silence of twice as many, and again, with its time, every
+    `stage_again` seconds.
     """
 
     pause: float = 3.0
     patience: float = 30.0
     stage_patience: float = 6.0
+    stage_again: float = 60.0
     _told: float = float("-inf")
     _tenths: dict[str, int] = field(default_factory=dict)
-    _timer: threading.Timer | None = None
+    _stage_is_over: threading.Event | None = None
 
     def stage(self, name: str | Phrase) -> None:
-        self._stop_timer()
+        self._end_stage()
         words = f"{said(name, self.t)} ..."
         if self._told == float("-inf"):
             self._told = self.clock()
         if self.clock() - self._told >= 2 * self.stage_patience:
             self._tell(words)
+            self._tell_later(self.stage_again, words, is_told=True)
         else:
-            self._timer = threading.Timer(self.stage_patience, self._tell, [words])
-            self._timer.daemon = True
-            self._timer.start()
+            self._tell_later(self.stage_patience, words, is_told=False)
 
     def started(self, tasks: Sequence[tuple[str, int, int]], model: str | Phrase) -> None:
-        self._stop_timer()
+        self._end_stage()
         super().started(tasks, model)
         self._told = self.clock()
         self._tenths = {name: 10 * line.done // max(line.total, 1) for name, line in self.lines.items()}
 
     def changed(self, line: TaskProgress) -> None:
-        self._stop_timer()
+        self._end_stage()
         tenth = 10 * line.done // max(line.total, 1)
         quiet = line.seen - self._told
         if line.finished or quiet >= self.patience or (tenth > self._tenths[line.name] and quiet >= self.pause):
@@ -191,7 +192,7 @@ class PlainBoard(Board):
             self.message("  ".join(word for word in (*words, *speed) if word))
 
     def finished(self) -> None:
-        self._stop_timer()
+        self._end_stage()
         self.speed = None
 
     def _of_all(self) -> str:
@@ -204,10 +205,23 @@ class PlainBoard(Board):
         self._told = self.clock()
         self.message(text)
 
-    def _stop_timer(self) -> None:
-        if self._timer is not None:
-            self._timer.cancel()
-            self._timer = None
+    def _tell_later(self, seconds: float, stage: str, *, is_told: bool) -> None:
+        """Name the stage in so many seconds, if it is not over by then, and again now and then."""
+        began, is_over = self.clock(), threading.Event()
+        self._stage_is_over = is_over
+
+        def tell() -> None:
+            wait, told = seconds, is_told
+            while not is_over.wait(wait):
+                self._tell(f"{stage} ({clock_text(self.clock() - began)})" if told else stage)
+                wait, told = self.stage_again, True
+
+        threading.Thread(target=tell, daemon=True).start()
+
+    def _end_stage(self) -> None:
+        if self._stage_is_over is not None:
+            self._stage_is_over.set()
+            self._stage_is_over = None
 
 
 @dataclass
@@ -220,9 +234,10 @@ class LiveBoard(Board):
     _bars: Bars | None = None
     _kept: set[str] = field(default_factory=set)
     _stage: str = ""
+    _stage_began: float = 0.0
 
     def stage(self, name: str | Phrase) -> None:
-        self._stage = said(name, self.t)
+        self._stage, self._stage_began = said(name, self.t), self.clock()
         self._show()
 
     def started(self, tasks: Sequence[tuple[str, int, int]], model: str | Phrase) -> None:
@@ -271,7 +286,8 @@ class LiveBoard(Board):
                 if speed is not None and (phrases := speed.phrases(board.t)):
                     yield Text("\n".join(packed(phrases, self.console.width)))
                 if board._stage:
-                    spinner.update(text=visible(board._stage))
+                    took = board.clock() - board._stage_began
+                    spinner.update(text=visible(board._stage) + (f" ({clock_text(took)})" if took >= 5 else ""))
                     yield spinner
 
         console = Console(file=self.stream, highlight=False)

@@ -17,6 +17,7 @@ from harness.data.locations import BUILDERS, local_path, mirror_folders
 from harness.data.open import dataset_title, load_split, plain
 from harness.errors import DataError, SaveError
 from harness.types import JSON, DatasetSpec, Rows
+from harness.words import Phrase, phrase
 
 NOTE = "ORIGIN.md"
 HEAD = """\
@@ -26,17 +27,22 @@ which the task files name.
 
 
 def pull(
-    wanted: Iterable[tuple[DatasetSpec, str, bool]], to: Path, hook: Any, message: Callable[[str], None]
+    wanted: Iterable[tuple[DatasetSpec, str, bool]],
+    to: Path,
+    hook: Any,
+    message: Callable[[str], None],
+    stage: Callable[[Phrase], None] = lambda _: None,
 ) -> list[Path]:
     """Write every split below `to`, where the mirror source finds it, and read it back. Returns the files.
 
-    A file that is there already with the same rows is left as it is. Raises `DataError` and `SaveError`;
+    A file that is there already with the same rows is left as it is. stage: is told what is fetched, which may take
+    hours. Raises `DataError` and `SaveError`;
     `UsageError`, before anything is fetched, where `to` cannot be written.
     """
     files.check_folder("--to", to)
     written: dict[Path, str] = {}
     try:
-        _write_all(wanted, to, hook, message, written)
+        _write_all(wanted, to, hook, message, stage, written)
     except BaseException:
         with suppress(SaveError):  # what is there already is told of, too
             _write_note(to, list(written.values()))
@@ -50,6 +56,7 @@ def _write_all(
     to: Path,
     hook: Any,
     message: Callable[[str], None],
+    stage: Callable[[Phrase], None],
     written: dict[Path, str],
 ) -> None:
     local: set[str] = set()
@@ -61,6 +68,7 @@ def _write_all(
             continue
         # Rows that an earlier pull put here are what may be out of date.
         others = tuple(folder for folder in spec.mirrors if Path(folder).expanduser().resolve() != to.resolve())
+        stage(phrase("fetching {title}, split '{split}'", title=dataset_title(spec), split=split))
         try:
             rows = load_split(replace(spec, mirrors=others), split, hook)
         except DataError as error:

@@ -165,8 +165,9 @@ def _said(media: Media) -> str | None:
     return said_at(subtitles_of(*media.subtitles) if media.subtitles[0] else (), media.frames.times)
 
 
-def pull_data(spec: RunSpec, registry: Registry, to: Path, message: Callable[[str], None]) -> list[Path]:
+def pull_data(spec: RunSpec, registry: Registry, to: Path, progress: Progress) -> list[Path]:
     """Write all rows that the tasks of `spec` ask or show into a mirror folder. Returns the files."""
-    jobs = load_jobs(spec, registry, Progress())
+    progress.stage(phrase("reading tasks"))
+    jobs = load_jobs(spec, registry, progress)
     wanted = (need for job in jobs for need in needed_splits(job.task, build_options(spec, job)))
-    return pull(wanted, to, registry.hook, message)
+    return pull(wanted, to, registry.hook, progress.message, progress.stage)

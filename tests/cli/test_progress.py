@@ -89,6 +89,18 @@ def test_a_stage_is_named_in_a_pipe_when_it_takes_long() -> None:
     board.finished()
 
 
+def test_a_long_stage_is_named_again_with_its_time() -> None:
+    clock, stream = Clock(), io.StringIO()
+    board = PlainBoard(stream, clock, stage_patience=0.01, stage_again=0.01)
+    board.stage("fetching dataset 'a'")
+    clock.now += 65
+    deadline = time.monotonic() + 5
+    while stream.getvalue().count("\n") < 2 and time.monotonic() < deadline:
+        time.sleep(0.005)
+    board.finished()
+    assert stream.getvalue().splitlines()[:2] == ["fetching dataset 'a' ...", "fetching dataset 'a' ... (1:05)"]
+
+
 def test_stages_and_lines_are_in_the_language_of_the_locale() -> None:
     stream = io.StringIO()
     board = PlainBoard(stream, Clock(), t=translator("zh"), stage_patience=0)

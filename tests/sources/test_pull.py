@@ -64,6 +64,14 @@ def test_a_pulled_split_gives_the_same_rows_without_network(
     assert len(hub.asked) == asked
 
 
+def test_what_is_fetched_is_told_before_it_comes(hub: HubServer, registry: Registry, tmp_path: Path) -> None:
+    told: list[str] = []
+    wanted = [(from_github("law/val.csv"), "test", True)]
+    pull(wanted, tmp_path, registry.hook, told.append, lambda stage: told.append(str(stage)))
+    assert told[0] == "fetching dataset 'org/set', split 'test'"
+    assert "rows, sha256" in told[1]
+
+
 def test_files_of_one_repository_keep_apart(hub: HubServer, registry: Registry, tmp_path: Path) -> None:
     hub.files["org/set"]["law/other.csv"] = b"id\n1\n"
     specs = [from_github("law/val.csv"), from_github("law/other.csv")]
