@@ -146,8 +146,12 @@ class Attempts:
 
 
 def may_pass(status: int) -> bool:
-    """Whether the same question may have an answer later, by its HTTP status."""
-    return status in (408, 429) or status >= 500
+    """Whether the same question may have an answer later, by its HTTP status.
+
+    409: what it conflicts with passes (a session in use). 425: it came too early (RFC 8470). 499: a proxy's word for
+    one that was given up on its way.
+    """
+    return status in (408, 409, 425, 429, 499) or status >= 500
 
 
 def is_throttling(status: int, pause: float | None) -> bool:

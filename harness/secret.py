@@ -6,12 +6,13 @@ message) goes through `shown_command`, `shown_url` or `Secret.hide_in` before an
 
 from __future__ import annotations
 
+import base64
 import json
 import re
 import shlex
 from collections.abc import Iterator, Mapping, Sequence
 from typing import Any
-from urllib.parse import quote, urlsplit
+from urllib.parse import quote, unquote, urlsplit
 
 MASK = "***"
 # Names of arguments, fields, headers and query parameters whose value is a secret. `think_end_token` is none.
@@ -169,10 +170,13 @@ def secrets_of_command(arguments: Sequence[str]) -> list[Secret]:
 
 
 def secrets_of_url(url: str) -> list[Secret]:
-    """The password of an address, and the keys of its query."""
+    """The user and password of an address, as it writes them and as they are sent, and the keys of its query."""
     user, _, _ = url.partition("://")[2].partition("/")[0].rpartition("@")
-    parts = [user, user.partition(":")[2], *(match[0].partition("=")[2] for match in _QUERY.finditer(url))]
-    return [Secret(value) for value in parts if value]
+    plain = unquote(user)
+    basic = base64.b64encode(plain.encode()).decode()  # RFC 7617
+    of_user = [user, user.partition(":")[2], plain, unquote(user.partition(":")[2]), basic]
+    parts = [*of_user, *(match[0].partition("=")[2] for match in _QUERY.finditer(url))]
+    return [Secret(value) for value in dict.fromkeys(parts) if value]
 
 
 def _parsed(text: str) -> Any:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import base64
 import gzip
 import socket
 import threading
@@ -27,6 +28,23 @@ def test_a_query_follows_every_route(server: ScriptedServer, address: str) -> No
     assert answer(model, ask()).text == "yes"
     assert server.asked[0].path == "/v1/chat/completions?api-version=2024-10-21"
     assert "2024-10-21" not in str(model.identity)
+
+
+def test_a_user_and_a_password_in_the_address_go_before_the_key_of_the_environment(
+    server: ScriptedServer, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setenv("OPENAI_API_KEY", "sk-of-another-place")
+    address = server.url.replace("://", "://me:hunter2@")
+    assert answer(make(None, base_url=address, api_key=None), ask()).text == "yes"
+    sent = server.asked[0].headers["Authorization"]
+    assert sent == f"Basic {base64.b64encode(b'me:hunter2').decode()}"
+    server.script(error(400, f"not with {sent}, me:hunter2"))
+    said = str(answer(make(None, base_url=address, api_key=None), ask()).error)
+    assert "hunter2" not in said and sent.split()[1] not in said
+    for both in ({"api_key": "sk-secret"}, {"headers": {"authorization": "Bearer x"}, "api_key": None}):
+        with pytest.raises(UsageError, match="leave one of them out") as refused:
+            make(None, base_url=address, **both)
+        assert "hunter2" not in str(refused.value)
 
 
 def test_openai_base_url_is_obeyed_and_an_argument_wins(

@@ -69,6 +69,7 @@ def read(data: bytes, step: int) -> tuple[Received, bool]:
         (chunked(gzip.compress(TEXT), b"Content-Encoding: gzip"), True),
         (sized(gzip.compress(TEXT[:5]) + gzip.compress(TEXT[5:]), b"content-encoding: GZIP"), True),
         (sized(zlib.compress(TEXT), b"Content-Encoding: deflate"), True),
+        (sized(gzip.compress(zlib.compress(TEXT)), b"Content-Encoding: deflate, gzip"), True),
         (sized(raw_deflate(TEXT), b"Content-Encoding: deflate"), True),
         (sized(TEXT, b"Content-Encoding: utf-8"), True),
         (b"HTTP/1.1 100 Continue\r\n\r\nHTTP/1.1 103 Early Hints\r\nLink: </a>\r\n\r\n" + sized(TEXT), True),

@@ -29,6 +29,12 @@ def test_unusual_replies(server: ScriptedServer, reply: Reply, text: str, reason
     assert (response.text, response.finish_reason, response.error) == (text, reason, None)
 
 
+@pytest.mark.parametrize("status", [201, 203, 206])
+def test_an_answer_is_one_under_each_status_of_success(server: ScriptedServer, status: int) -> None:
+    server.script(Reply(chat("yes").body, status))
+    assert answer(make(server), ask()).text == "yes" and len(server.asked) == 1
+
+
 def test_a_filtered_answer_is_an_error(server: ScriptedServer) -> None:
     server.script(chat(None, "content_filter"))
     assert "content filter" in str(answer(make(server), ask()).error)

@@ -1,9 +1,9 @@
 """Asks a server: tries again what may work later, and says clearly what will not.
 
-Tried again, with growing and random pauses: 408, 5xx, broken connections, timeouts, replies that are no replies. A
-429 is no try, and nor is a 503 of a server that answers others: the request waits as the server asks, for as long as
-its time lasts. An error of one request: every other 4xx. The end of the run: a wrong key, model or address, a server
-that is gone, and a mistake that all requests share.
+Tried again, with growing and random pauses: 408, 409, 425, 499, 5xx, broken connections, timeouts, replies that are no
+replies. A 429 is no try, and nor is a 503 of a server that answers others: the request waits as the server asks, for as
+long as its time lasts. An error of one request: every other 4xx. The end of the run: a wrong key, model or address, a
+server that is gone, and a mistake that all requests share.
 """
 
 from __future__ import annotations
@@ -231,11 +231,11 @@ class Client:
             if error.gone and (ended := self.why_ended()):
                 raise ModelError(f"{ended}; what is done is kept, the same command goes on") from None
             raise RetryableError(message, gone=error.gone) from None
-        if reply.status == 200:
+        if 200 <= reply.status < 300:  # 201: what some gateways say of every POST
             try:
                 return read(reply.content, reply.headers.get("content-type", ""))
             except UnpaidError as error:
-                raise self._end(server, error.status or 200, str(error), _UNPAID) from None
+                raise self._end(server, error.status or reply.status, str(error), _UNPAID) from None
         raise self.failure(reply, body, server)
 
     def failure(self, reply: Received, body: Mapping[str, Any], server: ModelServer | None = None) -> RequestError:

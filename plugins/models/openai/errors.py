@@ -129,9 +129,12 @@ def parse_error(content: bytes) -> ServerError:
 
 
 def _of_text(text: str) -> str:
-    """What a body says that is no JSON: that it is empty, or a page's title, as proxies write them, or the text."""
+    """What a body says that is no JSON: that it is empty, or no text, or a page's title, as proxies write them, or the
+    text."""
     if not text.strip():
         return "(empty)"
+    if 4 * sum(each == "\ufffd" or not (each.isprintable() or each.isspace()) for each in text) > len(text):
+        return "(bytes that are no text)"
     if not _PAGE.match(text):
         return short(text)
     title = _TITLE.search(text)

@@ -212,8 +212,8 @@ class ReplyReader:
 
     def _finish(self, content: bytes) -> None:
         packed = self._headers.get("content-encoding", "").lower()
-        if packed and content:
-            content = unpacked(content, packed)
+        for how in reversed(packed.split(",")):  # the last one was done last (RFC 9110, section 8.4)
+            content = unpacked(content, how.strip()) if how and content else content
         self.received = Received(self._status, self._headers, content)
 
 

@@ -98,12 +98,14 @@ def read_settings(given: Mapping[str, Any]) -> OpenAISettings:
     if one_of("thinking_dialect", told, THINKING_DIALECTS) == "auto":
         told = dialect_of(addresses[0].base.hostname or "") if flavour in (None, PLAIN) else flavour.thinking
     omit, tokenizer, new = given["omit"], given["tokenizer"], given["max_gen_toks"]
+    # An address that carries a user and a password is opened by these, whatever key stands in the environment.
+    has_own_key = given["api_key"] is not None or not any(map(_has_user, addresses))
     frames = PictureRule(given["max_frame_pixels"], MOST_FRAME_BYTES)
     settings = OpenAISettings(
         model=str(given["model"]),
         title=None if given["name"] is None else str(given["name"]),
         addresses=addresses,
-        key=read_key(given["api_key"]),
+        key=read_key(given["api_key"]) if has_own_key else None,
         headers=read_headers(given["headers"]),
         verify_certificate=given["verify_certificate"],
         http2=flag("http2", given["http2"]),
@@ -139,10 +141,23 @@ def _refuse_contradictions(settings: OpenAISettings) -> None:
     """Raise UsageError for arguments that do not go together."""
     if settings.batch_api and len(settings.addresses) > 1:
         raise UsageError("--batch_api: a batch is of one server: name one by base_url=")
+    if any(map(_has_user, settings.addresses)) and "Authorization" in _titled(settings.sent_headers):
+        raise UsageError(
+            "--model_args base_url: it carries a user and a password, and api_key= or headers= says an Authorization "
+            "too, of which a request has one: leave one of them out"
+        )
     if settings.batch_api and settings.stream:
         raise UsageError("--batch_api: a batch has no replies in pieces: leave stream=true out")
     if settings.scores_labels and settings.api != "chat":
         raise UsageError("--model_args: choices=top_logprobs is of the chat API: add api=chat")
+
+
+def _has_user(address: Address) -> bool:
+    return "@" in address.base.netloc
+
+
+def _titled(headers: Mapping[str, str]) -> set[str]:
+    return {name.title() for name in headers}
 
 
 def read_address(base_url: str | None) -> tuple[Address, str]:
