@@ -70,6 +70,8 @@ def write_task(
         raise UsageError(f"--from {source}: {error}") from None
     keys = {"task": name, **rows.keys, **task_keys(proposal)}
     text = _file_text(keys, proposal)
+    if half := _half_character(text):
+        raise UsageError(f"--from {source}: the name of a column holds half of a character ({half}): rename it")
     to.mkdir(parents=True, exist_ok=True)
     replace(file, [text.encode()])
     try:
@@ -77,7 +79,11 @@ def write_task(
         task = library.load(library.select([str(file)])[0])
         first = BuildOptions(limit=1)
         sample = next(build_samples(task, task.subsets[0], lambda *_: Rows(rows.rows, "", ""), first))
-        replace(file, [(text + _example_text(proposal, sample)).encode()])
+        example = _example_text(proposal, sample)
+        if half := _half_character(example):
+            proposal.doubts.append(f"the first row is no example: it holds half of a character ({half}), mend it")
+        else:
+            replace(file, [(text + example).encode()])
     except HarnessError as error:
         proposal.doubts.append(f"the first row cannot be shown yet: {error}")
     if encoding := rows.keys.get("dataset_kwargs", {}).get("encoding"):
@@ -168,3 +174,12 @@ def _example_text(proposal: Proposal, sample: Sample) -> str:
         gold = str(sample.target[0] if isinstance(sample.target, tuple) else sample.target)
         lines += [f"    - {{reply: {quoted(gold)}, exact_match: 1}}", '    - {reply: "?", exact_match: 0}']
     return "\n".join(lines) + "\n"
+
+
+def _half_character(text: str) -> str:
+    """The first lone surrogate of a text, which no file in UTF-8 can hold; empty where there is none."""
+    try:
+        text.encode()
+    except UnicodeEncodeError as error:
+        return f"U+{ord(text[error.start]):04X}"
+    return ""

@@ -52,11 +52,14 @@ def find_option_columns(columns: Sequence[str], rows: Sequence[Row]) -> OptionCo
     """Columns A, B, C ... (option_a, choice1, ...), or one that holds a list, a mapping, or a text that spells one."""
     families: dict[str, list[str]] = {}
     for column in columns:
-        if match := _NUMBERED.fullmatch(column):
+        if match := _NUMBERED.fullmatch(column.strip()):
             families.setdefault(match["stem"].lower(), []).append(column)
     for family in families.values():
-        places = [column[-1].lower() for column in family]
-        if len(family) >= 2 and any("".join(places) in alphabet for alphabet in ("abcdefghij", "0123456789")):
+        family.sort(key=lambda column: column.strip()[-1].lower())
+        places = "".join(column.strip()[-1].lower() for column in family)
+        if len(family) >= 2 and any(
+            alphabet.startswith(places) for alphabet in ("abcdefghij", "0123456789", "123456789")
+        ):
             listed = f"[{', '.join(map(jinja_name, family))}]"
             optional = any(row.get(column) in (None, "") for row in rows for column in family)
             listed += " | reject('in', ['', none]) | list" if optional else ""

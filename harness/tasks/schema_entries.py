@@ -209,7 +209,8 @@ class OptionsEntry(Strict):
         letters = "".join(columns).upper()
         single = all(len(name) == 1 and name.upper() in self.labels for name in columns)
         if columns and single and letters != self.labels[: len(letters)]:
-            raise ValueError(f"a mapping whose columns stand in the order of the labels '{self.labels}'")
+            wanted = ", ".join(self.labels[: len(letters)])
+            raise ValueError(f"a mapping with columns {wanted} in this order, or with `labels: {letters}`")
         return self
 
 

@@ -216,7 +216,7 @@ def test_what_can_be_read_in_two_ways_is_not_guessed(tmp_path: Any, text: str, c
     [
         ("{columns: [A], answer: y}", r"task.yaml:8: options.columns: should be"),
         ("{columns: c, anwser: y}", r"task.yaml:8: unknown key 'anwser' in 'options'; did you mean 'answer'\?"),
-        ("{columns: [B, A]}", "options: should be a mapping whose columns stand in the order of the labels"),
+        ("{columns: [B, A]}", "options: should be a mapping with columns A, B in this order, or with `labels: BA`"),
         ("{columns: [x, y], labels: A}", "options.labels: should be"),
         ("{columns: [x, y, z], labels: AB}", "options: should be a mapping with labels for all 3 columns"),
         ("{columns: c, labels: ABA}", r"task.yaml:8: options.labels: should be letters that all differ, found 'ABA'"),

@@ -126,6 +126,24 @@ SHAPES: dict[str, tuple[list[dict[str, Any]], str, tuple[str, ...], str]] = {
         ("A", "B", "C"),
         "letter",
     ),
+    "blanks around the names of columns": (
+        [{"question": f"q{n}", "A ": "x", " B": "y", "answer ": "AB"[n % 2]} for n in range(4)],
+        "question",
+        ("A ", " B"),
+        "letter",
+    ),
+    "columns from the last option to the first": (
+        [{"question": f"q{n}", "C": "z", "B": "y", "A": "x", "answer": "ABC"[n % 3]} for n in range(6)],
+        "question",
+        ("A", "B", "C"),
+        "letter",
+    ),
+    "columns that begin at no first option": (
+        [{"question": f"q{n}", "B": "y", "C": "z", "answer": "BC"[n % 2]} for n in range(4)],
+        "question",
+        (),
+        "free text",
+    ),
     "several letters are right": (
         [{"question": f"q{n}", "A": "x", "B": "y", "answer": ("AB", "A")[n % 2]} for n in range(4)],
         "question",
@@ -171,6 +189,18 @@ def test_what_is_proposed_passes_its_own_check_and_a_right_model_scores_1(
     ran = run_harness("--tasks", "mine.yaml", "--model", "dummy", "--model_args", "mode=gold")
     assert ran.exit_code == 0, ran.output
     assert " 1.0000 " in ran.output
+
+
+def test_rows_that_no_file_can_hold_are_no_example(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.chdir(tmp_path)
+    Path("rows.jsonl").write_text('{"question": "\\ud800 x", "choices": ["a", "b"], "answer": 0}\n', encoding="utf-8")
+    made = run_harness("new", "task", "mine", "--from", "rows.jsonl")
+    assert (made.exit_code, "half of a character (U+D800)" in made.output) == (0, True)
+    assert "example:" not in Path("mine.yaml").read_text(encoding="utf-8")
+    Path("rows.jsonl").write_text('{"question \\ud800": "x", "answer": "0"}\n', encoding="utf-8")
+    refused = run_harness("new", "task", "other", "--from", "rows.jsonl")
+    assert (refused.exit_code, "the name of a column holds half of a character" in refused.output) == (4, True)
+    assert not Path("other.yaml").exists()
 
 
 def test_a_csv_in_a_mirror_and_a_config_of_a_data_set(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:

@@ -185,7 +185,7 @@ def test_an_answer_that_does_not_follow_its_option_is_found(tmp_path: Path) -> N
     task = modified(tmp_path, "circular", text=TASK.replace("answer: y", "answer: z"))
     with pytest.raises(DataError, match=r"task.yaml:11: options: the right answer does not follow its option.*row 0"):
         build(task, ROWS, SHOTS)
-    with pytest.raises(TaskError, match="columns stand in the order of the labels"):
+    with pytest.raises(TaskError, match="columns A, B, C in this order"):
         modified(tmp_path, "circular", text=TASK.replace("columns: [A, B, C]", "columns: [B, A, C]"))
 
 
