@@ -90,9 +90,8 @@ def propose(rows: Sequence[Row]) -> Proposal:
     used = {question, passage, answer, proposal.behind}
     unused = [column for column in left if column not in used and not _ID.fullmatch(column)]
     if unused:
-        proposal.doubts.append(
-            f"what the model is not shown: {', '.join(column.strip() or 'a column without a name' for column in unused)}"
-        )
+        names = ", ".join(column.strip() or "a column without a name" for column in unused)
+        proposal.doubts.append(f"what the model is not shown: {names}")
     return proposal
 
 
