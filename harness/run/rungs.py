@@ -1,6 +1,7 @@
 """What a server did under one load: latencies, throughput and goodput with 95 % intervals, as one step of a ladder.
 
-Definitions, which are those of vLLM's benchmark client (`vllm bench serve`, vllm/benchmarks/serve.py):
+Definitions, which are those of vLLM's benchmark client (`vllm bench serve`, vllm/benchmarks/serve.py), but that an
+event without text, reasoning or a call (a role, an end) is no token:
 
 first token   from sending a request to its first token (TTFT)
 per token     of one reply, (last token - first token) / (tokens - 1): TPOT; of replies with two tokens at least

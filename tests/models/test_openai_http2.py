@@ -53,6 +53,14 @@ def test_nothing_is_lost_when_a_server_says_goodbye(started: Callable[..., str])
     assert [each.text for each in answers(model, [ask(str(n)) for n in range(100)])] == ["yes"] * 100
 
 
+def test_connections_that_end_after_fewer_requests_than_are_under_way_are_given_fewer(
+    started: Callable[..., str],
+) -> None:
+    model = make(None, base_url=started(10), http2=True, verify_certificate=False, num_concurrent=20, max_retries=1)
+    assert [each.text for each in answers(model, [ask(str(n)) for n in range(60)])] == ["yes"] * 60
+    assert len(Http2Server.connections) < 20
+
+
 def test_a_server_without_it_is_asked_as_usual(secure: ScriptedServer) -> None:
     url = secure.url.replace("http:", "https:")
     model = make(None, base_url=url, http2=True, verify_certificate=False, num_concurrent=4)

@@ -7,6 +7,8 @@ that bound how many connections one may have, or that are far away; it is not th
 from __future__ import annotations
 
 import asyncio
+import re
+import sys
 import time
 from collections.abc import Sequence
 from dataclasses import dataclass, replace
@@ -17,18 +19,32 @@ from harness import UsageError
 
 from .connection import Connection, Outgoing, Upload, read_parts
 from .http1 import HEADERS
-from .received import CONNECT_TIMEOUT, KEEP_ALIVE, NoReply, Received
+from .received import CONNECT_TIMEOUT, KEEP_ALIVE, NoReply, Received, broke_off
 
 MOST_STREAMS = 100
 """Requests at once on one connection: as many as servers are asked to allow at least (RFC 9113, section 6.5.2)."""
 
 
+_MOST_GOODBYES = 5
+"""So often one request goes out again at once because its connection came to its end."""
+_GOODBYE = re.compile(r"ConnectionTerminated error_code:0, last_stream_id:(\d+)")
+
+
+class _Goodbye(Exception):
+    """The server has ended the connection in good order (GOAWAY, RFC 9113, section 6.8), before this reply was there.
+
+    Proxies do so after so many requests, or so much time. It is no failure of the request. httpx2 gives up all that is
+    under way then, also what the server would still answer: later connections are left one request earlier.
+    """
+
+
 @dataclass(slots=True)
 class _Line:
-    """A client with one connection, and how many requests are under way on it."""
+    """A client with one connection, how many requests are under way on it, and how many it was given."""
 
     client: Any
     busy: int = 0
+    given: int = 0
 
 
 class Http2Connection(Connection):
@@ -45,6 +61,8 @@ class Http2Connection(Connection):
         except ModuleNotFoundError as error:
             raise UsageError(f"http2=true needs the package {error.name}: pip install 'harness-eval[http2]'") from None
         self._lines: dict[str, list[_Line]] = {}
+        self._most_given: dict[str, int] = {}
+        """Of servers that end a connection after so many requests."""
         self._offers: dict[str, bool] = {}
         self._first = asyncio.Lock()
 
@@ -70,10 +88,21 @@ class Http2Connection(Connection):
         return await self._exchange(server, sent)
 
     async def _exchange(self, server: str, sent: Outgoing) -> Received:
+        deadline = time.monotonic() + sent.seconds
+        for _ in range(_MOST_GOODBYES):
+            try:
+                return await self._exchange_once(server, replace(sent, seconds=deadline - time.monotonic()))
+            except _Goodbye:
+                if sent.arrivals:  # the clock of a reply that is timed goes on with a new request
+                    break
+        raise broke_off()
+
+    async def _exchange_once(self, server: str, sent: Outgoing) -> Received:
         import httpx2
 
         line = self._line(server)
         line.busy += 1
+        line.given += 1
         try:
             async with asyncio.timeout(max(0.001, sent.seconds)):
                 headers = dict(sent.headers)
@@ -93,17 +122,29 @@ class Http2Connection(Connection):
             raise NoReply(message[:200] or "it could not be connected to", gone=True) from None
         except httpx2.DecodingError as error:
             raise NoReply(f"its reply cannot be unpacked: {str(error)[:200]}") from None
-        except httpx2.TransportError:
-            raise NoReply("the reply broke off", gone=True) from None
+        except httpx2.TransportError as error:
+            if (goodbye := _GOODBYE.search(str(error))) is None:
+                raise broke_off() from None
+            most = min(line.given, (int(goodbye[1]) + 1) // 2, self._most(server) + 1) - 1
+            self._most_given[server] = max(1, most)
+            raise _Goodbye from None
         finally:
             line.busy -= 1
+            if not line.busy and line.given >= self._most(server) and line in self._lines.get(server, ()):
+                self._lines[server].remove(line)
+                await line.client.aclose()
+
+    def _most(self, server: str) -> int:
+        """Requests that a connection is given in all."""
+        return self._most_given.get(server, sys.maxsize - 1)
 
     def _line(self, server: str) -> _Line:
         """The least busy connection to a server; a further one where all are full."""
         import httpx2
 
         lines = self._lines.setdefault(server, [])
-        line = min(lines, key=lambda each: each.busy, default=None)
+        most = self._most(server)
+        line = min((each for each in lines if each.given < most), key=lambda each: each.busy, default=None)
         if line is None or line.busy >= MOST_STREAMS:
             client = httpx2.AsyncClient(
                 http2=True,
