@@ -107,5 +107,10 @@ def foreseen_lines(foreseen: Foreseen, spec: RunSpec, t: Translate) -> Iterator[
         else:
             yield t("in all about {seconds} s: {how}", seconds=f"{total.clock:,.0f}", how=how)
     if foreseen.cost is not None:
-        least, most = (f"{cost:,.4g}" for cost in foreseen.cost)
-        yield t("cost by these prices: {least} for the prompts, {most} at most with answers", least=least, most=most)
+        least, most = foreseen.cost
+        prompts = f"{least:,.4g}"
+        if most is None:
+            yield t("cost by these prices: {least} for the prompts, and answers have no limit", least=prompts)
+        else:
+            words = "cost by these prices: {least} for the prompts, {most} at most with answers"
+            yield t(words, least=prompts, most=f"{most:,.4g}")

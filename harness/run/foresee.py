@@ -31,8 +31,9 @@ class Foreseen:
     before: until its model says what it foresees, as this dry run did. opening: to load it. model: to answer; None
     where nothing tells. records: to score, write and sum up. pace: of a server, seconds a sample, and the run that
     tells them.
-    cost: of the tokens by `--prices`, from the prompts alone to answers that take all tokens they may; None without
-    prices, or where answers have no limit. knows_processor: whether all parts hold seconds of processor, too.
+    cost: of the tokens by `--prices`, of the prompts alone and with answers that take all tokens they may; the second
+    is None where answers have no limit, both are without prices. knows_processor: whether all parts hold seconds of
+    processor, too.
     """
 
     before: Seconds
@@ -40,7 +41,7 @@ class Foreseen:
     model: Seconds | None
     records: Seconds
     pace: tuple[float, str] | None = None
-    cost: tuple[float, float] | None = None
+    cost: tuple[float, float | None] | None = None
     knows_processor: bool = False
 
     @property
@@ -54,14 +55,18 @@ def foresee(forecast: Forecast, spent: Seconds, samples: int, spec: RunSpec) -> 
     if not forecast.is_of_server:
         model = Seconds(forecast.seconds, forecast.processor or 0.0)
         return Foreseen(spent, forecast.opening, model, after, knows_processor=forecast.processor is not None)
-    cost = None
-    if spec.prices:
-        prices = Prices.of(spec.prices)
-        least = forecast.tokens * prices.prompt / 1e6
-        cost = (least, least + forecast.new_tokens * prices.completion / 1e6)
+    cost = _cost(forecast, spec) if spec.prices else None
     pace = _earlier_pace(spec)
     waiting = None if pace is None else Seconds(pace[0] * samples)
     return Foreseen(spent, Seconds(), waiting, after, pace, cost)
+
+
+def _cost(forecast: Forecast, spec: RunSpec) -> tuple[float, float | None]:
+    """Of the prompts, and with the longest answers, by the prices of the way that the run asks."""
+    prices = Prices.of(spec.prices)
+    part = prices.batch if spec.batch_api else 1.0
+    least = part * forecast.tokens * prices.prompt / 1e6
+    return least, least + part * forecast.new_tokens * prices.completion / 1e6 if forecast.new_tokens else None
 
 
 def _earlier_pace(spec: RunSpec) -> tuple[float, str] | None:

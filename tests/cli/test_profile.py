@@ -71,6 +71,11 @@ def test_a_dry_run_foresees_tokens_money_and_the_pace_of_an_earlier_run(server: 
     assert "cost by these prices: 0.01 for the prompts, 1.01 at most with answers" in before
     assert "no earlier run of this model in runs tells how long it takes" in before
     assert not server.asked
+    half = run_harness(*flags, "--batch_api", "--dry_run").stdout
+    assert "cost by these prices: 0.005 for the prompts, 0.505 at most with answers" in half
+    unbounded = run_harness(*(flag.removesuffix(",max_gen_toks=100") for flag in flags), "--dry_run").stdout
+    assert "no limit on tokens of answers" in unbounded
+    assert "cost by these prices: 0.01 for the prompts, and answers have no limit" in unbounded
     run_harness(*flags, "--limit", "2")
     after = run_harness(*flags, "--dry_run").stdout
     assert f"samples a second, as in {the_run()}" in after

@@ -236,4 +236,21 @@ def test_tokens_are_counted_wherever_a_server_puts_them(
 ) -> None:
     """The second is of a server whose completion tokens leave those of the reasoning out, which are paid for too."""
     read = ReplyUsage.model_validate({"prompt_tokens": 10, **usage})
-    assert (read.completed, read.reasoned, read.cached) == (completed, reasoned, cached)
+    assert (read.prompted, read.completed, read.reasoned, read.cached) == (10, completed, reasoned, cached)
+
+
+def test_a_part_that_is_more_than_the_whole_stands_beside_it() -> None:
+    """Of servers that count tokens from the cache, or of the reasoning, apart: no cost is below nothing."""
+    usage = {"prompt_tokens": 10, "completion_tokens": 5, "prompt_tokens_details": {"cached_tokens": 90}}
+    read = ReplyUsage.model_validate({**usage, "completion_tokens_details": {"reasoning_tokens": 40}})
+    assert (read.prompted, read.cached, read.completed, read.reasoned) == (100, 90, 45, 40)
+    by_total = ReplyUsage.model_validate(
+        {"prompt_tokens": 10, "cached_tokens": 4, "completion_tokens": 5, "total_tokens": 19}
+    )
+    assert (by_total.prompted, by_total.cached) == (14, 4)
+
+
+def test_an_answer_that_was_withheld_is_paid_for(server: ScriptedServer) -> None:
+    server.script(chat("half", "content_filter"))
+    refused = answers(make(server), [ask()])[0]
+    assert (refused.finish_reason, refused.prompt_tokens, refused.completion_tokens) == ("refused", 7, 3)

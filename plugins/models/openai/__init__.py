@@ -342,15 +342,14 @@ class OpenAIModel(Model):
         one = self.settings.scores_labels
         times = [1 if one or each.kind == "generate" else max(1, len(each.continuations)) for each in requests]
         counts = [prompt_tokens(self.render(each.prompt), self.count_tokens) for each in requests]
-        asked = [each.generation for each in requests if each.kind == "generate"]
-        limits = [(each and each.max_new_tokens) or self.settings.max_gen_toks for each in asked]
+        limits = [self._asking.most_tokens(each) for each in requests]
         sent = sum(count * number for count, number in zip(counts, times, strict=True))
         return Forecast(
             requests=sum(times),
             tokens=sent,
             unique_tokens=sent,
             planned_tokens=sent,
-            new_tokens=0 if None in limits else sum(limit or 0 for limit in limits),
+            new_tokens=0 if None in limits else sum(n * (limit or 0) for n, limit in zip(times, limits, strict=True)),
             seconds=0.0,
             known_by="by the tokenizer" if self._asking.tokenizer is not None else "(estimated from their characters)",
             is_of_server=True,

@@ -94,6 +94,13 @@ class Asking:
             return self.settings.api == "chat"
         return request.prompt.is_chat or has_media(request.prompt)
 
+    def most_tokens(self, request: Request) -> int | None:
+        """Tokens that one reply may have; None where nothing bounds them. A score takes one."""
+        if request.kind != "generate":
+            return 1
+        asked = request.generation.max_new_tokens if request.generation else None
+        return asked or self.settings.max_gen_toks or (None if self.by_chat(request) else DEFAULT_MAX_TOKENS)
+
     async def answer(self, request: Request, asked: Way, questions: int) -> Response:
         """A request's answer, or why it has none; one of so many. Raises ModelError where no other has one either."""
         started = time.monotonic()
@@ -104,7 +111,9 @@ class Asking:
         except RequestError as error:
             self.first_failures.failed(error, questions)
             remedy = f" ({error.remedy})" if error.remedy else ""
-            response = Response(error=f"{error}{remedy}", finish_reason="refused" if error.withheld else None)
+            response = Response(
+                error=f"{error}{remedy}", finish_reason="refused" if error.withheld else None, **error.taken
+            )
         return replace(response, seconds=time.monotonic() - started)
 
     async def _score_labels(self, request: Request, asked: Way) -> Response:

@@ -9,6 +9,7 @@ import json
 import re
 from collections.abc import Iterable, Mapping
 from dataclasses import dataclass
+from types import MappingProxyType
 from typing import Any
 
 SHOWN_CHARACTERS = 300
@@ -68,11 +69,13 @@ _KEPT = ("model", "messages", "prompt", "tools", "echo", "logprobs", "prompt_log
 class RequestError(Exception):
     """One request has no answer. `status` is the server's, 0 where there was none.
 
-    withheld: the server's moderation refused it. cause: what it has in common with other requests that fail alike, and
+    withheld: the server's moderation refused it. taken: tokens that it took all the same, by the names of a response.
+    cause: what it has in common with other requests that fail alike, and
     `remedy` what to do; empty where the cause may lie in this one prompt.
     """
 
     withheld = False
+    taken: Mapping[str, Any] = MappingProxyType({})
 
     def __init__(self, message: str, status: int = 0, *, cause: str = "", remedy: str = "") -> None:
         super().__init__(message)
@@ -102,6 +105,10 @@ class WithheldError(RequestError):
     """The server's moderation, or the model itself, declined."""
 
     withheld = True
+
+    def __init__(self, message: str, status: int = 0, *, taken: Mapping[str, Any] | None = None) -> None:
+        super().__init__(message, status)
+        self.taken = taken or {}
 
 
 @dataclass(frozen=True, slots=True)

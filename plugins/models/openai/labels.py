@@ -134,7 +134,7 @@ def label_response(reply: ChatReply, continuations: Sequence[str], *, has_given:
         logprobs=tuple(min(0.0, math.log(value)) for value in values),
         is_greedy=tuple(spelt(text) == likeliest for text in continuations),
         token_counts=(1,) * len(values),
-        prompt_tokens=usage.prompt_tokens if usage else None,
+        prompt_tokens=usage.prompted if usage else None,
         completion_tokens=usage.completed if usage else None,
         cached_tokens=usage.cached if usage else None,
     )

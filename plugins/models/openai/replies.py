@@ -70,12 +70,21 @@ class ReplyUsage(_Typed):
     reasoning_tokens: Count = None
 
     @property
+    def prompted(self) -> int | None:
+        """Tokens of the prompt: some servers (as Anthropic's API does) leave those from the cache out of theirs."""
+        return self._with(self.prompt_tokens, self.cached, self.completion_tokens)
+
+    @property
     def completed(self) -> int | None:
         """Tokens that were generated: some servers (xAI) leave those of the reasoning out of theirs."""
-        parts = (self.prompt_tokens, self.completion_tokens, self.reasoned)
-        if None not in parts and self.total_tokens == sum(part or 0 for part in parts):
-            return (self.completion_tokens or 0) + (self.reasoned or 0)
-        return self.completion_tokens
+        return self._with(self.completion_tokens, self.reasoned, self.prompt_tokens)
+
+    def _with(self, counted: int | None, part: int | None, other: int | None) -> int | None:
+        """A count, and what should be a part of it where it stands beside it: more than the whole, or in the total."""
+        if counted is None or not part:
+            return counted
+        beside = part > counted or (other is not None and self.total_tokens == counted + part + other)
+        return counted + part if beside else counted
 
     @property
     def cached(self) -> int | None:

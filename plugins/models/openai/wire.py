@@ -111,7 +111,7 @@ def chat_response(reply: ChatReply) -> Response:
     reason = finish_of(choice)
     message = choice.message
     if reason == "withheld":
-        raise WithheldError("refused by the server: its content filter withheld the answer")
+        raise _withheld(reply, "refused by the server: its content filter withheld the answer")
     if message is None:
         raise RetryableError("the server's reply has no message")
     text, thoughts = _texts(message.content)
@@ -121,7 +121,7 @@ def chat_response(reply: ChatReply) -> Response:
     text = "\n".join([*([text] if text else []), *map(_written, calls)])
     if message.refusal and not text:
         # What a model says in place of an answer answers nothing, whatever its text looks like.
-        raise WithheldError(f"refused by the model: {short(message.refusal)}")
+        raise _withheld(reply, f"refused by the model: {short(message.refusal)}")
     reasoning = message.thoughts or thoughts or None
     return _response(reply, text, reasoning, reason)
 
@@ -139,7 +139,7 @@ def completion_response(reply: CompletionReply) -> Response:
     choice = reply.choice
     reason = finish_of(choice)
     if reason == "withheld":
-        raise WithheldError("refused by the server: its content filter withheld the answer")
+        raise _withheld(reply, "refused by the server: its content filter withheld the answer")
     if choice.text is None:
         raise RetryableError("the server's reply has no text")
     return _response(reply, choice.text, None, reason)
@@ -193,16 +193,25 @@ def _answer_begins(text: str) -> int:
 
 
 def _response(reply: ChatReply | CompletionReply, text: str, reasoning: str | None, reason: Finish | None) -> Response:
+    return Response(text=text, reasoning=reasoning, finish_reason=reason, **_taken(reply))
+
+
+def _withheld(reply: ChatReply | CompletionReply, message: str) -> WithheldError:
+    """What was withheld is paid for all the same."""
+    return WithheldError(message, taken=_taken(reply))
+
+
+def _taken(reply: ChatReply | CompletionReply) -> dict[str, Any]:
+    """What a reply took, by the names of a response."""
     usage = reply.usage
-    return Response(
-        text=text,
-        reasoning=reasoning,
-        finish_reason=reason,
-        prompt_tokens=usage.prompt_tokens if usage else None,
-        completion_tokens=usage.completed if usage else None,
-        reasoning_tokens=usage.reasoned if usage else None,
-        cached_tokens=usage.cached if usage else None,
-    )
+    if usage is None:
+        return {}
+    return {
+        "prompt_tokens": usage.prompted,
+        "completion_tokens": usage.completed,
+        "reasoning_tokens": usage.reasoned,
+        "cached_tokens": usage.cached,
+    }
 
 
 def _texts(content: str | list[dict[str, Any]] | None) -> tuple[str, str]:
