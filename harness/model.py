@@ -67,7 +67,8 @@ class Forecast:
     def said(self, t: Translate) -> str:
         """The same in the language of `t`."""
         if self.is_of_server:
-            most = t("up to {n}", n=f"{self.new_tokens:,}") if self.new_tokens else t("no limit on tokens")
+            bounded = self.new_tokens or not self.requests
+            most = t("up to {n}", n=f"{self.new_tokens:,}") if bounded else t("no limit on tokens")
             return t(
                 "{requests} requests, {tokens} tokens of prompts {how}, {most} of answers",
                 requests=f"{self.requests:,}",

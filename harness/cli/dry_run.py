@@ -11,15 +11,18 @@ from harness.cli.progress import watch
 from harness.executor import ShardExecutor
 from harness.judging.judge import JudgeModel
 from harness.judging.judged_metrics import judges_checked
+from harness.model import Forecast
+from harness.record.keys import KeyMaker
 from harness.record.run import RunFolder
 from harness.registry import load_plugins
 from harness.run.describe import examples_of_their_own, run_identity
 from harness.run.foresee import Foreseen, foresee
 from harness.run.in_shards import check_shards
-from harness.run.prepare import prepare_run
+from harness.run.prepare import PreparedRun, prepare_run
 from harness.run.remote import executor_of
 from harness.run.spec import RunSpec
 from harness.stopwatch import Seconds
+from harness.types import JSON
 from harness.words import Translate, locale_language, said, translator
 
 
@@ -45,7 +48,8 @@ def print_forecast(
     with prepared:
         user = prepared.user.model if prepared.user is not None else None
         for each, model in zip(prepared.specs, prepared.models, strict=True):
-            RunFolder.check(Path(spec.output), run_identity(each, model, prepared.jobs, user, prepared.share))
+            identity = run_identity(each, model, prepared.jobs, user, prepared.share)
+            RunFolder.check(Path(spec.output), identity)
         executor = executor_of(spec, registry)
         if isinstance(executor, ShardExecutor):
             check_shards(prepared, executor.shards)
@@ -59,7 +63,7 @@ def print_forecast(
             if cost := examples_of_their_own(job):
                 notice(cost)
         spent = Seconds.so_far()
-        forecast = prepared.forecast()
+        forecast, left = _left(prepared, Path(spec.output), identity, t)
     if forecast is None:
         return 0
     times = t(", {n} times", n=len(models) * runs) if len(models) * runs > 1 else ""
@@ -68,7 +72,7 @@ def print_forecast(
         line(said(forecast.memory, t))
     if spec.precision is not None or spec.until_decided is not None:
         line(t("all rows are counted; the run may stop before it has asked them"))
-    foreseen = foresee(forecast, spent, sum(len(job.samples) for job in prepared.jobs), spec)
+    foreseen = foresee(forecast, spent, left, spec)
     for told in foreseen_lines(foreseen, spec, t):
         line(told)
     if forecast.peak_memory:
@@ -77,6 +81,30 @@ def print_forecast(
     if spec.executor is not None:
         line(t("time and memory are those of one process on this machine; {name} does the work", name=spec.executor[0]))
     return 0
+
+
+def _left(
+    prepared: PreparedRun, output: Path, identity: Mapping[str, JSON], t: Translate
+) -> tuple[Forecast | None, int]:
+    """What the model would compute, and of how many samples: at a server, of a run that has begun, what is left."""
+    forecast, samples = prepared.forecast(), [sample for job in prepared.jobs for sample in job.samples]
+    begun = RunFolder.folder_of(output, identity)
+    if forecast is None or not forecast.is_of_server or begun is None:
+        return forecast, len(samples)
+    line(t("{run} has begun this; what is left:", run=begun))
+    answered, keys = _answered(begun), KeyMaker(prepared.models[-1].identity)
+    left = sum(any(keys.key(request) not in answered for request in sample.requests) for sample in samples)
+    return prepared.forecast(answered), left
+
+
+def _answered(folder: Path) -> set[str]:
+    """Keys of the requests that have an answer in a run's folder."""
+    return {
+        key
+        for record in RunFolder.read(folder).records()
+        for key, response in zip(record.request_keys, record.responses, strict=True)
+        if response.error is None
+    }
 
 
 def foreseen_lines(foreseen: Foreseen, spec: RunSpec, t: Translate) -> Iterator[str]:

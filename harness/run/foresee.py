@@ -66,7 +66,8 @@ def _cost(forecast: Forecast, spec: RunSpec) -> tuple[float, float | None]:
     prices = Prices.of(spec.prices)
     part = prices.batch if spec.batch_api else 1.0
     least = part * forecast.tokens * prices.prompt / 1e6
-    return least, least + part * forecast.new_tokens * prices.completion / 1e6 if forecast.new_tokens else None
+    bounded = forecast.new_tokens or not forecast.requests
+    return least, least + part * forecast.new_tokens * prices.completion / 1e6 if bounded else None
 
 
 def _earlier_pace(spec: RunSpec) -> tuple[float, str] | None:

@@ -10,7 +10,7 @@ from __future__ import annotations
 
 import contextlib
 import functools
-from collections.abc import Callable, Iterable, Mapping, Sequence
+from collections.abc import Callable, Collection, Iterable, Mapping, Sequence
 from dataclasses import field, replace
 from pathlib import Path
 from typing import Self
@@ -22,6 +22,7 @@ from harness.model import Forecast, Model, ModelOptions
 from harness.quick import dataclass
 from harness.record.begun import Begun
 from harness.record.cost import Prices
+from harness.record.keys import KeyMaker
 from harness.record.lm_eval import check_output_path
 from harness.record.output import check_output
 from harness.registry import Registry, load_plugins
@@ -74,10 +75,16 @@ class PreparedRun:
     def requests(self) -> list[Request]:
         return [request for job in self.jobs for sample in job.samples for request in sample.requests]
 
-    def forecast(self) -> Forecast | None:
-        """What one of the models would compute, where it can tell; the others are asked the same."""
+    def forecast(self, answered: Collection[str] = ()) -> Forecast | None:
+        """What one of the models would compute, where it can tell; the others are asked the same.
+
+        answered: keys of requests that are not asked any more.
+        """
+        model = self.models[-1]
+        keys = KeyMaker(model.identity) if answered else None
+        asked = [request for request in self.requests if unreadable(request) is None]
         with plugin_errors(self.specs[-1].model, "could not say what it will compute"):
-            return self.models[-1].forecast([request for request in self.requests if unreadable(request) is None])
+            return model.forecast([each for each in asked if keys is None or keys.key(each) not in answered])
 
     def __enter__(self) -> Self:
         return self

@@ -79,6 +79,11 @@ def test_a_dry_run_foresees_tokens_money_and_the_pace_of_an_earlier_run(server: 
     run_harness(*flags, "--limit", "2")
     after = run_harness(*flags, "--dry_run").stdout
     assert f"samples a second, as in {the_run()}" in after
+    assert f"{the_run()} has begun this; what is left:" in after
+    assert "3 requests, 6 tokens of prompts (estimated from their characters), up to 300 of answers" in after
+    assert "cost by these prices: 0.006 for the prompts, 0.606 at most with answers" in after
+    run_harness(*flags)
+    assert "cost by these prices: 0 for the prompts, 0 at most with answers" in run_harness(*flags, "--dry_run").stdout
 
 
 def test_a_run_without_times_is_one_line() -> None:
