@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import re
 from collections.abc import Iterator, Sequence
 from typing import Any
 
@@ -31,25 +32,45 @@ class JsonValue(Filter):
     def _read(self, reply: str) -> str | None:
         for value in reversed(list(_values(reply))):
             if not self._keys:
-                return json.dumps(value, ensure_ascii=False)
+                return _as_json(value)
             if isinstance(value, dict) and all(key in value for key in self._keys):
                 found = [value[key] for key in self._keys]
-                texts = [
-                    item.strip() if isinstance(item, str) else json.dumps(item, ensure_ascii=False) for item in found
-                ]
-                return self._separator.join(texts) or None
+                texts = [item.strip() if isinstance(item, str) else _as_json(item) for item in found]
+                return None if None in texts else self._separator.join(map(str, texts)) or None
+        return None
+
+
+def _as_json(value: Any) -> str | None:
+    try:
+        return json.dumps(value, ensure_ascii=False)
+    except RecursionError:  # as deep as can just be read, and no deeper can be written
         return None
 
 
 def _values(text: str) -> Iterator[Any]:
-    """Every object and list of a text, one after another."""
-    position = 0
-    while (starts := [place for mark in "{[" if (place := text.find(mark, position)) >= 0]) and starts:
+    """Every object and list of a text, one after another.
+
+    Of brackets that open by the thousand and never close, each is read to the end of the text or as deep as Python
+    reads: once `_MOST_IN_VAIN` characters were read for nothing, what fails is passed over as far as it was read.
+    """
+    position = in_vain = 0
+    while found := _OPENING.search(text, position):
+        start = found.start()
+        if start > _DEEPEST:  # an error counts the lines of all the text before it
+            text, start = text[start:], 0
         try:
-            value, position = _DECODER.raw_decode(text, min(starts))
+            value, position = _DECODER.raw_decode(text, start)
             yield value
-        except (json.JSONDecodeError, RecursionError):
-            position = min(starts) + 1
+        except (ValueError, RecursionError) as error:  # a plain ValueError is a number of thousands of digits
+            read = error.pos - start if isinstance(error, json.JSONDecodeError) else _DEEPEST
+            in_vain += read
+            position = start + (max(read, 1) if in_vain > _MOST_IN_VAIN else 1)
+
+
+# What can begin an object or a list.
+_OPENING = re.compile(r"\{\s*+[\"}]|\[\s*+[\[\]{\"\-0-9tfnNI]")
+_DEEPEST = 1000  # brackets inside each other, about
+_MOST_IN_VAIN = 1_000_000
 
 
 @hookimpl

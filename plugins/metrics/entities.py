@@ -49,7 +49,7 @@ class ExtractionF1(Metric):
 def _parsed(answer: str | None) -> Any:
     try:
         return json.loads(answer or "[]")
-    except json.JSONDecodeError:
+    except (ValueError, RecursionError):
         return []
 
 

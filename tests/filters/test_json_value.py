@@ -28,3 +28,12 @@ def test_the_last_json_with_the_key_is_read(reply, key, answer):
 
 def test_no_reply_stays_none():
     assert JsonValue().apply([None], SAMPLE) == [None]
+
+
+def test_what_stands_between_thousands_of_open_brackets_or_digits_is_passed_over():
+    nested = "[" * 995 + "1" + "]" * 995  # can just be read
+    assert JsonValue("a").apply(['{"n": ' + "1" * 5000 + '} {"a": "B"}', "[" * 5000 + '{"a": "C"}'], SAMPLE) == [
+        "B",
+        "C",
+    ]
+    assert JsonValue().apply([nested, "[" * 5000], SAMPLE)[1] is None

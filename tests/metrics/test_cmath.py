@@ -36,3 +36,14 @@ def test_one_of_them_has_to_be_the_gold_number_or_near_it():
     assert score("100", "100.5") == 1.0  # whole numbers alone are compared as they are
     assert score(None, "12") is None
     assert check_metric(CmathMatch(), [observation("12", "12")]) == []
+
+
+def test_hundreds_of_digits_are_no_decimal_number():
+    assert CmathMatch().score(observation("0.5", "9" * 400)) == 0.0
+    assert CmathMatch().score(observation("9" * 400, "9" * 400)) == 1.0
+
+
+def test_fractions_are_written_with_a_slash_wherever_braces_stand():
+    read = {r"=\frac{1}{2}。": "1/2", r"\frac{\frac{3}{4}，": "3/4", r"\frac{}{2} =5。": "2;5", r"=\frac{7": None}
+    sample = Sample("t", "", 0, {}, (), "1")
+    assert CmathNumbers().apply(list(read), sample) == list(read.values())

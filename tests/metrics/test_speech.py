@@ -13,6 +13,7 @@ from whisper_normalizer.english import EnglishTextNormalizer
 
 from harness.registry import load_plugins
 from harness.testing import check_metric, observation
+from harness_plugins.metrics import speech
 
 REGISTRY = load_plugins()
 WORDS = [
@@ -105,3 +106,32 @@ def test_it_is_a_metric_like_all_others(name: str) -> None:
     check_metric(REGISTRY.metric(name))
     with pytest.raises(ValueError, match="normalize is 'french'; it can be one of"):
         metric(name, normalize="french")
+
+
+def test_texts_are_normalised_as_whisper_does_it_whatever_stands_in_them():
+    parts = [
+        "(",
+        ")",
+        "[",
+        "]",
+        "<",
+        ">",
+        " ",
+        "   ",
+        "'",
+        "um",
+        "'d been",
+        "don",
+        "'t",
+        "it",
+        "twenty",
+        "%",
+        "\n",
+        "中",
+    ]
+    draw = random.Random(5)
+    for name, official in (("english", EnglishTextNormalizer()), ("basic", BasicTextNormalizer())):
+        normalize = speech.NORMALIZERS[name]()
+        for _ in range(500):
+            text = "".join(draw.choices(parts, k=draw.randint(1, 14)))
+            assert normalize(text) == str(official(text)).strip(), text

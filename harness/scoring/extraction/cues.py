@@ -255,11 +255,12 @@ CORRECTS = later_pattern(r"不|改|更正|修正|纠正|错|而|\b(?:actually|ra
 STRONG_WORD = later_pattern(r"答案|answer|正确|correct|right|best|选", re.IGNORECASE)
 ANSWER_WORD = later_pattern(r"答案|answer", re.IGNORECASE)
 # Where a base model goes on with the next question of its own.
+# Blank lines are counted: of a thousand, each would be read to the end again.
 NEXT_QUESTION = later_pattern(
-    r"\n[\s#*]*(?:(?:Question|Q|Problem|Exercise|Human|User|Instruction)\b(?:\s*\d+)?[*\s]*[:.：]"
-    r"|(?:题目|问题|问|例|下一题|用户)\s*\d*\s*[:：]|第\S{1,3}题[:：\s])"
+    r"\n[\s#*]{0,80}(?:(?:Question|Q|Problem|Exercise|Human|User|Instruction)\b(?:\s{0,80}\d+)?[*\s]{0,80}[:.：]"
+    r"|(?:题目|问题|问|例|下一题|用户)\s{0,80}\d*\s{0,80}[:：]|第\S{1,3}题[:：\s])"
     # 2. Which planet ...? and its options
-    r"|\n\s*\d{1,2}\s*[.、][^\n]{4,300}[?？:：]\s*\n\s*[(（]?A[)）]?\s*[.、:：)）]"
+    r"|\n\s{0,80}\d{1,2}\s{0,9}[.、][^\n]{4,300}[?？:：]\s{0,80}\n\s{0,80}[(（]?A[)）]?\s*[.、:：)）]"
 )
 # 正确的有: and then a letter a line, without a verdict on it.
 _BULLET = (

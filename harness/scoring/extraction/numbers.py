@@ -67,6 +67,8 @@ _SPAN = later_pattern(
 )
 _SENTENCE_END = re.compile(r"[。;\n]|\.(?=\s|$)")
 _BETWEEN = "¤"  # stands for a range
+_MOST_IN_A_ROW = 1000
+_ENDLESS = later_pattern(rf"(?<![\d.])(?:\d{{1,30}}\.)?\d{{{_MOST_IN_A_ROW},}}")
 _MIXED = later_pattern(
     r"(?<![\d.,/^\w\\])(\d{1,6})(?:\s*\\[dt]?frac\s*\{\s*(\d{1,4})\s*\}\s*\{\s*(\d{1,4})\s*\}"
     r"| (\d{1,3})/(\d{1,3})(?![\d/.]|-[A-Za-z]))"
@@ -77,7 +79,7 @@ _ZH_FRACTION = later_pattern(
     r"|(?P<whole>\d{1,6})又(?P<over>\d{1,6})/(?P<under>\d{1,6})(?![\d/])"
 )
 _EXPLAINED = later_pattern(
-    r"\s*([^\n]{1,80})\n\s*[\W_]*(?:explanation|reason|because|解析|解释|理由|分析|说明|过程)", re.IGNORECASE
+    r"\s{0,80}([^\n]{1,80})\n[\W_]{0,80}(?:explanation|reason|because|解析|解释|理由|分析|说明|过程)", re.IGNORECASE
 )
 
 
@@ -92,7 +94,7 @@ def final_number(reply: str) -> str | None:
     if not NEXT_QUESTION.match("\n" + answer):  # nor do its own questions begin the reply
         head = NEXT_QUESTION.split(answer, maxsplit=1)[0]
         answer = head if re.search(r"[\d一二三四五六七八九]", head) else answer
-    text = _SPAN.sub(_between, _RANGE.sub(_BETWEEN, _DATE.sub(" ", plain_numbers(answer))))
+    text = _SPAN.sub(_between, _RANGE.sub(_BETWEEN, _DATE.sub(" ", _of_finite_length(plain_numbers(answer)))))
     # What was looked at for a later cue holds no number: a reply may say `the answer is` ten thousand times.
     ends, equals_behind = len(text), False
     for cue in reversed(list(_CUE.finditer(text))):
@@ -112,6 +114,11 @@ def final_number(reply: str) -> str | None:
     return numbers[-1] if numbers else english_number(text.strip())
 
 
+def _of_finite_length(text: str) -> str:
+    """The text, with what is no number for a row of digits that a model could not end."""
+    return _ENDLESS.sub(_BETWEEN, text) if len(text) > _MOST_IN_A_ROW else text
+
+
 def _between(match: re.Match[str]) -> str:
     low, high = (Decimal(match[name].replace(",", "")) for name in ("low", "high"))
     return _BETWEEN if low < high else match.group()
@@ -119,7 +126,7 @@ def _between(match: re.Match[str]) -> str:
 
 def numbers_in(text: str) -> list[str]:
     """All numbers of a text in their order; Chinese numerals only where there is no Arabic one."""
-    text = _MIXED.sub(_improper, _ZH_FRACTION.sub(_quotient, plain_numbers(text)))
+    text = _MIXED.sub(_improper, _ZH_FRACTION.sub(_quotient, _of_finite_length(plain_numbers(text))))
     text = _MONEY.sub(_amount, text)
     markers = {place for match in _MARKER.finditer(text) for place in range(*match.span())}
     numbers = []

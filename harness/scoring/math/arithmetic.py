@@ -22,6 +22,8 @@ _OPERATORS: dict[type[ast.AST], Callable[..., float]] = {
 def arithmetic_value(text: str) -> float | None:
     """What a sum comes to, or None where the text is none. `5%` is 5/100; `[` and `×` mean what a reader thinks."""
     plain = text.translate(str.maketrans("[]{}（）×÷−＝", "()()()*/-=")).strip().removesuffix("=").replace(",", "")
+    if len(plain) > 1000:
+        return None
     plain = re.sub(r"(\d+(?:\.\d+)?)%", r"(\1/100)", plain)
     if len(plain) > 1000 or not _SUM.fullmatch(plain):
         return None

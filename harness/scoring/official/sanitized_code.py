@@ -8,7 +8,9 @@ returns nothing, one with a decorator and the second of a name are left out. The
 from __future__ import annotations
 
 import ast
+import re
 import warnings
+from collections.abc import Sequence
 
 _MOST_PARSED = 4_000_000  # characters, of all runs of lines of a reply together
 Defined = ast.ClassDef | ast.FunctionDef | ast.AsyncFunctionDef | ast.Assign | ast.AnnAssign
@@ -32,8 +34,20 @@ def sanitized_code(reply: str, entry_point: str = "") -> str | None:
     if entry_point:
         reached = _reached(entry_point, definitions)
         definitions = {name: node for name, node in definitions.items() if name in reached}
-    kept = (ast.get_source_segment(code, node) or "" for node in [*imports, *definitions.values()])
+    lines = [line.encode() for line in _LINES.findall(code)]
+    kept = (_source(lines, node) for node in [*imports, *definitions.values()])
     return "\n".join(kept).strip() or code.strip() or None
+
+
+_LINES = re.compile(r"[^\r\n]*(?:\r\n|\r|\n)|[^\r\n]+\Z")
+
+
+def _source(lines: Sequence[bytes], node: ast.stmt) -> str:
+    """`ast.get_source_segment`, which splits the whole program into lines for every statement."""
+    first, last = node.lineno - 1, (node.end_lineno or node.lineno) - 1
+    part = b"".join(lines[first : last + 1])
+    end = len(part) - len(lines[last]) + (node.end_col_offset or 0)
+    return part[node.col_offset : end].decode()
 
 
 def _longest_program(lines: list[str]) -> str:

@@ -1,0 +1,57 @@
+"""Replies that a model could not end: whatever they repeat, reading them takes time that grows with their length.
+
+A reading that looks at the rest of the text from each of 100,000 places takes minutes. What is right takes a small part
+of the bound, which leaves room for a slow machine.
+"""
+
+from __future__ import annotations
+
+import time
+from collections.abc import Callable
+
+import pytest
+
+from harness import Sample
+from harness.scoring import arithmetic_value, final_number, sanitized_code
+from harness_plugins.filters.json_value import JsonValue
+from harness_plugins.metrics.cmath import CmathNumbers
+from harness_plugins.metrics.speech import NORMALIZERS
+
+LENGTH = 100_000
+SECONDS = 20.0
+SAMPLE = Sample("task", "", 0, {}, (), "A")
+
+
+def json_value(reply: str) -> str | None:
+    return JsonValue().apply([reply], SAMPLE)[0]
+
+
+def cmath_numbers(reply: str) -> str | None:
+    return CmathNumbers().apply([reply], SAMPLE)[0]
+
+
+@pytest.mark.parametrize(
+    ("read", "parts"),
+    [
+        (json_value, ["[", "{", '{"a":', "[1,", '["', "\\frac{1}{"]),
+        (cmath_numbers, ["1", "\\frac{", "\\frac{1}{", "=1", "1分之"]),
+        (final_number, ["1", "$1", "0", "\n"]),
+        (arithmetic_value, ["1", "1,"]),
+        (lambda reply: sanitized_code(reply, "f"), ["import x\n"]),
+        (NORMALIZERS["basic"](), ["[", "(", " ", "<("]),
+        (NORMALIZERS["english"](), ["[", "(", " ", "um "]),
+    ],
+    ids=["json_value", "cmath_numbers", "final_number", "arithmetic_value", "sanitized_code", "basic", "english"],
+)
+def test_endless_repetition_is_read_in_time(read: Callable[[str], object], parts: list[str]) -> None:
+    begun = time.process_time()
+    for part in parts:
+        read((part * LENGTH)[:LENGTH])
+    assert time.process_time() - begun < SECONDS
+
+
+def test_a_row_of_digits_without_an_end_is_no_number() -> None:
+    assert final_number("The answer is 42.") == "42"
+    assert final_number("It is 7, or " + "1" * 5000) is None
+    assert final_number("3." + "1" * 5000) is None
+    assert final_number("1" * 5000 + ", so the answer is 5") == "5"
