@@ -95,3 +95,12 @@ def suggest(name: str, known: Iterable[str]) -> str:
     """Return `; did you mean 'x'?` for the nearest known name, or an empty string."""
     near = difflib.get_close_matches(name, list(known), n=1, cutoff=0.6)
     return f"; did you mean '{near[0]}'?" if near else ""
+
+
+def only_failures(error: BaseException) -> None:
+    """Raise what is no failure of a plugin but an order: Ctrl-C, and the end of a generator.
+
+    All else that a plugin lets out is its failure: `exit()`, and a panic of code in Rust, which is no `Exception`.
+    """
+    if isinstance(error, KeyboardInterrupt | GeneratorExit):
+        raise error

@@ -36,15 +36,26 @@ _REMEDIES = {
 }
 
 
-def remedy(error: OSError) -> str:
-    """What helps where a file cannot be written."""
+def remedy(error: OSError, path: Path | None = None) -> str:
+    """What helps where a file cannot be written. path: the file, where it is known."""
+    if error.errno == errno.ENOSPC and path is not None and _has_no_inodes(path):
+        return "delete files that nobody needs: the disk has space, and takes no more of them (`df -i`)"
     return _REMEDIES.get(error.errno or 0, "check the disk")
+
+
+def _has_no_inodes(path: Path) -> bool:
+    """Whether a disk has room for bytes, and none for another file. False where that is not known."""
+    try:
+        status = os.statvfs(path.parent)
+    except (OSError, AttributeError):  # gone, or no POSIX
+        return False
+    return status.f_files > 0 and status.f_favail == 0 and status.f_bavail > 0
 
 
 def save_error(path: Path, error: OSError) -> SaveError:
     """One line: which file, why, and how to go on."""
     cause = error.strerror or str(error)
-    return SaveError(f"{path}: cannot be written: {cause}; {remedy(error)} and run the same command again")
+    return SaveError(f"{path}: cannot be written: {cause}; {remedy(error, path)} and run the same command again")
 
 
 def check_folder(flag: str, folder: Path, named: str = "", wanted: str = "a folder") -> None:

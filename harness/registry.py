@@ -23,7 +23,7 @@ from typing import Any, Literal, TypeVar
 import pluggy
 
 from harness import hooks
-from harness.errors import PluginError, suggest
+from harness.errors import PluginError, only_failures, suggest
 from harness.executor import RunExecutor
 from harness.filters import Filter
 from harness.logger import Logger
@@ -199,7 +199,8 @@ class Registry:
                 for value in found:
                     check(value)
                 results.append((plugin, found))
-            except (Exception, SystemExit) as error:
+            except BaseException as error:
+                only_failures(error)
                 self.plugins[self.plugins.index(plugin)] = _broken(plugin, error)
         return results
 
@@ -214,7 +215,8 @@ class Registry:
         try:
             self.manager.register(load(), name=plugin.name)
             self.manager.check_pending()
-        except (Exception, SystemExit) as error:
+        except BaseException as error:
+            only_failures(error)
             if self.manager.has_plugin(plugin.name):
                 self.manager.unregister(name=plugin.name)
             return _broken(plugin, error)

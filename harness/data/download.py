@@ -165,7 +165,7 @@ def _fits(path: Path, size: int | None, sha256: str | None) -> bool:
 
 
 def _unwritable(path: Path, error: OSError) -> SaveError:
-    help = f"{files.remedy(error)}, or name another cache folder by XDG_CACHE_HOME"
+    help = f"{files.remedy(error, path)}, or name another cache folder by XDG_CACHE_HOME"
     return SaveError(f"{path}: cannot be written: {error.strerror or error}; {help}")
 
 

@@ -31,6 +31,7 @@ from harness.record.report_fields import Report
 from harness.record.run import RunFolder
 from harness.record.usage import Usage, watch
 from harness.registry import Registry, load_plugins
+from harness.run.answers import close_model
 from harness.run.budget import Account
 from harness.run.describe import shown_args, without_secrets
 from harness.run.prepare import prepare_models
@@ -163,10 +164,10 @@ def run_judges(
         for each, model, account in zip(spec.judges, models, accounts or [None] * len(models), strict=True):
             model.say = progress.message
             done.append(_judge_all(plans, each, model, registry, progress, account))
-            model.close()  # the next judge may need its memory
+            close_model(model)  # the next judge may need its memory
     finally:
         for model in models[len(done) :]:
-            model.close()
+            close_model(model)
         progress.finished()
     flat = tuple(judgement for column in done for judgement in column)
     if len(plans) > 1:
@@ -254,7 +255,7 @@ def prepared_judges(plans: Sequence[JudgingPlan], registry: Registry, progress: 
                 raise UsageError(f"--judge: judge {place + 1} is the same as judge {identities.index(identity) + 1}")
     except UsageError:
         for model in models:
-            model.close()
+            close_model(model)
         raise
     return models
 

@@ -8,7 +8,7 @@ import re
 from collections.abc import Callable, Iterator, Sequence
 from typing import Any, TypeVar
 
-from harness.errors import HarnessError, ModelError, one_line
+from harness.errors import HarnessError, ModelError, one_line, only_failures
 from harness.model import Model
 from harness.plugin_values import flag, integer, items, mapping, number, shown, text
 from harness.record.keys import canonical_json
@@ -218,12 +218,22 @@ def check_declared(model: Model, name: str) -> None:
         canonical_json(mapping(model.identity, "identity"), f"model '{name}': identity")
 
 
+def close_model(model: Model) -> None:
+    """Have a model let go of what it holds. One that fails at that is told of, and costs nothing that was done."""
+    try:
+        model.close()
+    except BaseException as error:
+        only_failures(error)
+        model.say(f"model '{model.name}' could not be closed: {located(error)}")
+
+
 @contextlib.contextmanager
 def plugin_errors(name: str, what: str) -> Iterator[None]:
     """Turn any exception of a plugin into one line that names it."""
     try:
         yield
-    except (HarnessError, KeyboardInterrupt):
+    except HarnessError:
         raise
-    except (Exception, SystemExit) as error:  # a plugin that calls `exit()` does not end the run in silence
+    except BaseException as error:
+        only_failures(error)
         raise ModelError(f"model '{name}' {what}: {located(error)}") from error

@@ -26,7 +26,7 @@ from harness.record.keys import KeyMaker
 from harness.record.lm_eval import check_output_path
 from harness.record.output import check_output
 from harness.registry import Registry, load_plugins
-from harness.run.answers import check_declared, plugin_errors, unreadable
+from harness.run.answers import check_declared, close_model, plugin_errors, unreadable
 from harness.run.budget import Budget
 from harness.run.describe import remarks
 from harness.run.drawn import check_drawn
@@ -91,7 +91,7 @@ class PreparedRun:
 
     def __exit__(self, *_: object) -> None:
         for model in [*self.models, *([self.user.model] if self.user is not None else [])]:
-            model.close()
+            close_model(model)
         close_code(self.jobs)
 
 

@@ -26,7 +26,7 @@ from harness.record.manifest_file import FINISHED
 from harness.record.output import find_folder
 from harness.record.run import OnDisk, RunFolder
 from harness.registry import Registry, load_plugins
-from harness.run.answers import description, plugin_errors
+from harness.run.answers import close_model, description, plugin_errors
 from harness.run.budget import FEW, Account, Budget, asked_within
 from harness.run.describe import manifest, run_identity
 from harness.run.drawn import Draws, check_rival, own_job, rival_asked_otherwise
@@ -428,7 +428,7 @@ class _Run:
         All answers are on disk by now: memory holds one batch of them, and a kill loses no more than its scores.
         """
         if self.last and any(job.scorer.batches for job in jobs):  # its memory is needed, and nobody asks it again
-            self.model.close()
+            close_model(self.model)
         for job in jobs:
             if job.scorer.batches is not None and not (self.spec.shard and job.scorer.batches.needs_all):
                 records = functools.partial(self.folder.records, job.task.name)

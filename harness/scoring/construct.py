@@ -6,7 +6,7 @@ import inspect
 from collections.abc import Callable, Collection, Mapping
 from typing import TypeVar
 
-from harness.errors import UsageError, suggest
+from harness.errors import UsageError, only_failures, suggest
 from harness.types import JSON
 
 T = TypeVar("T")
@@ -38,7 +38,8 @@ def construct(
         return cls(**options)
     except UsageError as error:
         raise UsageError(f"{place}{kind} '{name}': {error}") from error
-    except Exception as error:
+    except BaseException as error:
+        only_failures(error)
         cause = " ".join(str(error).split()) or type(error).__name__
         raise UsageError(f"{place}{kind} '{name}' refuses its options: {cause}") from error
 

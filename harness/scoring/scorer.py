@@ -13,7 +13,7 @@ import itertools
 from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from dataclasses import field, replace
 
-from harness.errors import HarnessError, UsageError, suggest
+from harness.errors import HarnessError, UsageError, only_failures, suggest
 from harness.filters import Filter
 from harness.metrics import BatchMetric, CorpusMetric, Metric, MetricOptions, Observation, RepeatMetric, ScoreKey
 from harness.quick import dataclass
@@ -74,7 +74,8 @@ class _Pipeline:
                 continue
             try:
                 replies = checked_answers(step.apply(replies, sample), len(replies))
-            except (Exception, SystemExit) as error:
+            except BaseException as error:
+                only_failures(error)
                 raise FilterFailure(f"filter {step.name}: {located(error)}", _cause(step.name, error)) from error
         return tuple(replies)
 
@@ -197,7 +198,8 @@ class Scorer:
                 if score is not None and keys[0].aggregation == "self":
                     statistics_of(metric, score if isinstance(score, tuple) else (score,))
                 scores.update({} if isinstance(metric, CorpusMetric) else named(keys, score))
-            except (Exception, SystemExit) as error:
+            except BaseException as error:
+                only_failures(error)
                 errors.append(f"metric {keys[0].group}: {located(error)}")
                 causes.append(_cause(keys[0].group, error))
         first = answers.get(self._pipelines[0].name, ())

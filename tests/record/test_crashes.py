@@ -12,6 +12,7 @@ import sys
 import time
 import tracemalloc
 from pathlib import Path
+from types import SimpleNamespace
 from typing import Any
 
 import pytest
@@ -279,6 +280,13 @@ def test_a_full_disk_is_one_line_and_leaves_whole_lines(
     with open_run(tmp_path) as again:
         assert again.messages == []
         assert len(again.known) == 2
+
+
+def test_a_disk_without_room_for_another_file_is_told_apart(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(files.os, "write", FullDisk(0))
+    monkeypatch.setattr(files.os, "statvfs", lambda _: SimpleNamespace(f_files=100, f_favail=0, f_bavail=1 << 20))
+    with open_run(tmp_path) as run, pytest.raises(SaveError, match=r"delete files that nobody needs.*`df -i`"):
+        run.write(make_record(1))
 
 
 def test_a_disk_that_is_full_at_the_prompt_leaves_no_record_without_it(

@@ -13,12 +13,13 @@ import pytest
 
 from harness import Metric, Model, Observation, Request, Response, hookimpl
 from harness.cli.report import print_report
-from harness.errors import ExitCode, ModelError, PluginError
+from harness.errors import ExitCode, ModelError, PluginError, UsageError
 from harness.registry import Registry, load_plugins
 from harness.run.early_stop import ALIKE, ALIKE_REPLIES
 from harness.run.result import load_run
 from harness.run.runner import run
-from harness.run.spec import RunSpec
+from harness.run.spec import Progress, RunSpec
+from harness.words import Phrase
 
 ROWS = 3 * ALIKE
 
@@ -160,4 +161,62 @@ def test_a_model_that_raises_says_in_which_line(registry: Registry, spec: RunSpe
     Echo.refuse = staticmethod(trouble)
     line = trouble.__code__.co_firstlineno + 1
     with pytest.raises(ModelError, match=re.escape(f"model 'echo' stopped: KeyError: 'field' ({__file__}:{line})")):
+        run(spec, registry)
+
+
+class Panic(BaseException):
+    """As code in Rust ends in Python: no `Exception`."""
+
+
+@pytest.mark.parametrize("kind", [Panic, SystemExit])
+def test_what_is_no_exception_fails_its_sample_alone(
+    registry: Registry, spec: RunSpec, kind: type[BaseException]
+) -> None:
+    def trouble(text: str) -> None:
+        if text == "5":
+            raise kind("index out of bounds")
+
+    Fragile.trouble = staticmethod(trouble)
+    (task,) = run(spec, registry).report["tasks"]
+    assert (task["counts"]["n"], task["counts"]["failed"]) == (ROWS, 1)
+
+
+@pytest.mark.parametrize("kind", [Panic, SystemExit])
+def test_a_model_that_ends_by_no_exception_is_one_line(
+    registry: Registry, spec: RunSpec, kind: type[BaseException]
+) -> None:
+    def trouble(text: str) -> str | None:
+        raise kind("gone")
+
+    Echo.refuse = staticmethod(trouble)
+    with pytest.raises(ModelError, match=f"model 'echo' stopped: {kind.__name__}: gone"):
+        run(spec, registry)
+
+
+@pytest.mark.parametrize("kind", [ValueError, SystemExit])
+def test_a_model_that_cannot_be_closed_costs_nothing(
+    registry: Registry, spec: RunSpec, kind: type[BaseException], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    class Lines(Progress):
+        def message(self, text: str | Phrase) -> None:
+            told.append(str(text))
+
+    def close(model: Model) -> None:
+        raise kind("the connection is gone")
+
+    told: list[str] = []
+    monkeypatch.setattr(Echo, "close", close)
+    (task,) = run(spec, registry, Lines()).report["tasks"]
+    assert task["counts"]["n"] == ROWS
+    assert any(f"model 'echo' could not be closed: {kind.__name__}: the connection is gone" in line for line in told)
+
+
+def test_a_metric_that_ends_the_process_as_it_is_made_is_one_line(
+    registry: Registry, spec: RunSpec, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    def leave(metric: Metric) -> None:
+        raise SystemExit(3)
+
+    monkeypatch.setattr(Fragile, "__init__", leave)
+    with pytest.raises(UsageError, match="metric 'fragile' refuses its options: 3"):
         run(spec, registry)
