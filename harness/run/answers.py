@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import contextlib
 import math
+import os
 import re
 from collections.abc import Callable, Iterator, Sequence
 from typing import Any, TypeVar
@@ -230,10 +231,13 @@ def close_model(model: Model) -> None:
 @contextlib.contextmanager
 def plugin_errors(name: str, what: str) -> Iterator[None]:
     """Turn any exception of a plugin into one line that names it."""
+    process = os.getpid()
     try:
         yield
     except HarnessError:
         raise
     except BaseException as error:
+        if os.getpid() != process:  # a copy that the plugin forked: it must not go on with the run as well
+            os._exit(1)
         only_failures(error)
         raise ModelError(f"model '{name}' {what}: {located(error)}") from error

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import os
 import re
 import types
 from collections.abc import Callable, Iterator, Mapping, Sequence
@@ -220,3 +221,18 @@ def test_a_metric_that_ends_the_process_as_it_is_made_is_one_line(
     monkeypatch.setattr(Fragile, "__init__", leave)
     with pytest.raises(UsageError, match="metric 'fragile' refuses its options: 3"):
         run(spec, registry)
+
+
+@pytest.mark.skipif(not hasattr(os, "fork"), reason="this system forks no processes")
+@pytest.mark.filterwarnings("ignore:.*fork.*:DeprecationWarning")
+def test_a_copy_that_a_model_forks_does_not_go_on_with_the_run(registry: Registry, spec: RunSpec) -> None:
+    def fork(text: str) -> None:
+        if text == "5":
+            if not os.fork():
+                raise SystemExit(0)
+            assert os.waitstatus_to_exitcode(os.wait()[1]) == 1
+
+    Echo.refuse = staticmethod(fork)
+    result = run(spec, registry)
+    assert result.report["tasks"][0]["counts"]["n"] == ROWS
+    assert json.loads((result.path / "manifest.json").read_text(encoding="utf-8"))["status"] == "finished"
