@@ -186,9 +186,7 @@ class Executor:
         def left(done: set[tuple[int, int]]) -> list[GenerateRow]:
             return [row for row in rows if (row.sequence.request, 0) not in done]
 
-        most = self.rows or _GENERATED_ROWS.get(self.device.split(":")[0], 64)
-        room = BatchLimits(most, memory.cached_tokens(self.device, self.cost))
-        plain = PlainGenerator(self.model, self.decoder, room, self.device, self.dtype, self.pad_token)
+        plain = self.plain_generator()
         own = getattr(self.model, "generation_config", None)
         if foreign := [name for name in _FOREIGN_GENERATION if getattr(own, name, None)]:
             self._note(f"prompts are not shared: the checkpoint's generation config sets {', '.join(foreign)}")
@@ -241,6 +239,12 @@ class Executor:
         scorer.plan_limits = self.limits.plan
         scorer.verify = self._verify_score
         return scorer
+
+    def plain_generator(self) -> PlainGenerator:
+        """What generates where prefixes are not shared."""
+        most = self.rows or _GENERATED_ROWS.get(self.device.split(":")[0], 64)
+        room = BatchLimits(most, memory.cached_tokens(self.device, self.cost))
+        return PlainGenerator(self.model, self.decoder, room, self.device, self.dtype, self.pad_token)
 
     def shared_generator(self, rows: Sequence[GenerateRow], of: int | None = None) -> SharedGenerator:
         """What generates where prefixes are shared. of: of how many rows these are a part."""

@@ -3,10 +3,9 @@
 from __future__ import annotations
 
 from dataclasses import replace
-from itertools import groupby
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
-from harness.engine.limits import EngineLimits, PlanLimits
+from harness.engine.limits import PlanLimits
 from harness.engine.memory import TokenCost, batch_tokens, parameters
 from harness.engine.plan import PlanItem, make_plan
 from harness.engine.tokens import Encoded
@@ -14,6 +13,9 @@ from harness.errors import one_line
 from harness.model import Forecast
 from harness.stopwatch import peak_memory
 from harness.words import phrase
+
+if TYPE_CHECKING:
+    from harness.engine.stand_in import Original
 
 # Of what a large product of matrices reaches, a model reaches about this much.
 _EFFICIENCY = 0.5
@@ -29,6 +31,7 @@ def forecast(
     limits: PlanLimits | None = None,
 ) -> Forecast:
     """Plan the scoring and the generation of a run. copies: how many devices have the model and work at a time."""
+    from harness.engine.plain import BatchLimits, lengths_alone, padded_tokens
     from harness.engine.rate import matrix_rate
 
     scored = list(dict.fromkeys((s.inputs, s.start) for s in encoded.scores))
@@ -41,7 +44,10 @@ def forecast(
     planned = sum(plan.planned_tokens for plan in plans)
     unshared = unshared_reason(config)
     if unshared is not None:
-        planned = _unshared_tokens(encoded, config, device, dtype)
+        room = batch_tokens(device, TokenCost.of(config, dtype.itemsize), keeps_cache=False)
+        lengths = lengths_alone(encoded.scores, bool(config.is_encoder_decoder))
+        lengths += [len(sequence.tokens) for sequence in encoded.generations]
+        planned = padded_tokens(lengths, BatchLimits(None, room))
     return Forecast(
         requests=requests,
         tokens=sum(len(s.tokens) - 1 for s in encoded.scores) + sum(len(s.tokens) for s in encoded.generations),
@@ -53,21 +59,16 @@ def forecast(
     )
 
 
-def probed(
-    outlook: Forecast, encoded: Encoded, config: Any, dtype: Any, tokenizer: Any, limits: EngineLimits, rows: int | None
-) -> Forecast:
-    """The forecast with times that a stand-in of the same shape took on the processor, where one can be made.
-
-    rows: the most of a batch; None for as many as fit.
-    """
+def probed(outlook: Forecast, encoded: Encoded, original: Original) -> Forecast:
+    """The forecast with times that a stand-in of the same shape took on the processor, where one can be made."""
     from harness.engine.probe import probe
 
-    quantised = getattr(config, "quantization_config", None) is not None
+    quantised = getattr(original.config, "quantization_config", None) is not None
     beams = any(dict(sequence.params.extra).get("num_beams", 1) != 1 for sequence in encoded.generations)
     if quantised or beams or not (encoded.scores or encoded.generations):
         return outlook
     try:
-        found = probe(encoded, config, dtype, tokenizer, limits, rows)
+        found = probe(encoded, original)
     except Exception as error:  # an architecture with code of its own may need anything: then the rate has to do
         return replace(
             outlook,
@@ -94,20 +95,3 @@ def unshared_reason(config: Any) -> str | None:
     if not known:
         return None
     return why_not_shared(None if config.is_encoder_decoder else MODEL_FOR_CAUSAL_LM_MAPPING[type(config)], config)
-
-
-def _unshared_tokens(encoded: Encoded, config: Any, device: str, dtype: Any) -> int:
-    """Tokens that go through a model that computes each input alone, padding included."""
-    from harness.engine.plain import BatchLimits, cut_batches
-
-    lengths = [len(sequence.tokens) for sequence in encoded.generations]
-    if config.is_encoder_decoder:
-        # A context is read once for all its answers.
-        by_context = sorted(encoded.scores, key=lambda s: s.context)
-        for context, group in groupby(by_context, key=lambda s: s.context):
-            lengths.append(len(context) + sum(len(s.scored) for s in group))
-    else:
-        lengths += [len(tokens) for tokens in {s.tokens[:-1] for s in encoded.scores}]
-    room = batch_tokens(device, TokenCost.of(config, dtype.itemsize), keeps_cache=False)
-    batches = cut_batches(sorted(lengths, reverse=True), lambda length: length, BatchLimits(None, room))
-    return sum(len(batch) * batch[0] for batch in batches)

@@ -68,6 +68,12 @@ class HearingDecoder(Decoder):
     def generated(self, rows: Sequence[Sequence[int]], mask: torch.Tensor) -> dict[str, Any]:
         return {**self._with_sounds({}, rows), "attention_mask": mask.to(self.device)}
 
+    def leave_blank(self, sounds: Iterable[PlacedImage]) -> None:
+        """Have nothing in the place of these sounds, which takes a decoder as long."""
+        for sound in sounds:
+            self.register([sound])
+            self._keep(sound, self._blank(sound))
+
     def check_first(self, sounds: Iterable[PlacedImage]) -> None:
         """Check the model on the first sound that can be opened, once."""
         for sound in () if self._checked else sounds:
@@ -135,17 +141,24 @@ class HearingDecoder(Decoder):
             self._kept.move_to_end(sound.first)
             return self._kept[sound.first]
         try:
-            features = self._encode(sound)
+            features = self.encode(sound)
         except DataError as error:
             self.broken[sound.first] = str(error)
-            weight = self.layers.get_input_embeddings().weight
-            features = torch.zeros((sound.count, weight.shape[-1]), dtype=weight.dtype, device=weight.device)
+            features = self._blank(sound)
+        self._keep(sound, features)
+        return features
+
+    def _keep(self, sound: PlacedImage, features: torch.Tensor) -> None:
         self._kept[sound.first] = features
         if len(self._kept) > _KEPT:
             self._kept.popitem(last=False)
-        return features
 
-    def _encode(self, sound: PlacedImage) -> torch.Tensor:
+    def _blank(self, sound: PlacedImage) -> torch.Tensor:
+        """In the place of a sound that cannot be played."""
+        weight = self.layers.get_input_embeddings().weight
+        return torch.zeros((sound.count, weight.shape[-1]), dtype=weight.dtype, device=weight.device)
+
+    def encode(self, sound: PlacedImage) -> torch.Tensor:
         """Run the model's own forward pass up to its decoder. Raises DataError where the sound cannot be played."""
         inputs = self._own_inputs(sound, self.processor.mark)
 

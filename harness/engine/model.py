@@ -240,11 +240,25 @@ class TorchModel(Model):
             **({} if self.processor is None else self.processor.rules),
         }
 
+    @property
+    def model_family(self) -> Any:
+        """The class of transformers that makes a module of this kind, and reads its weights. Known after `prepare`."""
+        import transformers
+
+        if isinstance(self.processor, SoundProcessor):
+            return transformers.AutoModelForMultimodalLM
+        if self.processor is not None:
+            return transformers.AutoModelForImageTextToText
+        if getattr(self.config, "is_encoder_decoder", False):
+            return transformers.AutoModelForSeq2SeqLM
+        return transformers.AutoModelForCausalLM
+
     def forecast(self, requests: Sequence[Request]) -> Forecast:
         """What answering `requests` will compute. Works after `prepare`."""
         began = Seconds.now()
         libraries.import_model_classes()
         from harness.engine.forecast import forecast, probed, unshared_reason
+        from harness.engine.stand_in import Original
 
         unshared_reason(self.config)  # imports the class
         encoded = self.prompts.encode(requests)
@@ -252,8 +266,17 @@ class TorchModel(Model):
         copies = 1 if self.spreads or self.device == "cpu" else len(self.devices)
         opening = Seconds.now().since(began)  # a run does this while it loads, and after
         outlook = forecast(encoded, len(requests), self.config, self.device, self.torch_dtype, copies, self.limits.plan)
-        if self.device == "cpu" and self.processor is None and not outlook.unshared:
-            outlook = probed(outlook, encoded, self.config, self.torch_dtype, self.tokenizer, self.limits, self._rows)
+        if self.device == "cpu":
+            original = Original(
+                self.config,
+                self.torch_dtype,
+                self.tokenizer,
+                self.limits,
+                self._rows,
+                self.model_family,
+                self.processor,
+            )
+            outlook = probed(outlook, encoded, original)
         outlook = replace(outlook, opening=opening + outlook.opening)
         weights = self.bytes_to_load() or memory.weight_bytes(self.config, self.torch_dtype.itemsize)
         cost = memory.TokenCost.of(self.config, self.torch_dtype.itemsize)

@@ -7,8 +7,9 @@ estimate of the time left errs to the safe side.
 from __future__ import annotations
 
 import time
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Callable, Iterable, Iterator, Sequence
 from dataclasses import field
+from itertools import groupby
 from typing import Any, TypeVar
 
 import torch
@@ -21,6 +22,7 @@ from harness.engine.stops import StopRule
 from harness.engine.thinking_budget import ThinkingBudget
 from harness.engine.tokens import GenerateSequence, ScoreSequence
 from harness.quick import dataclass
+from harness.stopwatch import Seconds
 
 T = TypeVar("T")
 R = TypeVar("R")
@@ -71,6 +73,21 @@ def cut_batches(items: Sequence[T], length: Callable[[T], int], limits: BatchLim
         batch.append(item)
     if batch:
         yield batch
+
+
+def padded_tokens(lengths: Iterable[int], limits: BatchLimits) -> int:
+    """Tokens that go through a model for inputs of these lengths, padding included."""
+    batches = cut_batches(sorted(lengths, reverse=True), lambda length: length, limits)
+    return sum(len(batch) * batch[0] for batch in batches)
+
+
+def lengths_alone(scores: Sequence[ScoreSequence], is_encoder_decoder: bool) -> list[int]:
+    """How long each input is, where sequences are scored without sharing anything."""
+    if not is_encoder_decoder:
+        return [len(tokens) for tokens in {sequence.inputs for sequence in scores}]
+    # A context is read once for all its answers.
+    by_context = groupby(sorted(scores, key=lambda s: s.context), key=lambda s: s.context)
+    return [len(context) + sum(len(s.scored) for s in group) for context, group in by_context]
 
 
 def run_halving(
@@ -191,6 +208,7 @@ class PlainGenerator:
     """Continues prompts with transformers' `generate`: any architecture, its own cache, static batches.
 
     A model with a recurrent state would carry padding along in it: its batches hold prompts of one length only.
+    begun: when the latest batch had the first token of each row.
     """
 
     def __init__(
@@ -203,8 +221,14 @@ class PlainGenerator:
         self.dtype = dtype
         self.pad_token = pad_token
         self.needs_equal_lengths = bool(getattr(model, "_is_stateful", False))
+        self.begun: Seconds | None = None
 
     def run(self, rows: Sequence[GenerateRow]) -> Iterator[Piece]:
+        for batch in self.batches(rows):
+            yield from run_halving(batch, self._run_batch, failed_row, self.device)
+
+    def batches(self, rows: Sequence[GenerateRow]) -> Iterator[list[GenerateRow]]:
+        """Rows that are continued together, the longest first."""
         ordered = sorted(rows, key=lambda row: -len(row.sequence.tokens))
         groups = [ordered]
         if self.needs_equal_lengths:
@@ -215,8 +239,7 @@ class PlainGenerator:
             return len(row.sequence.tokens) + row.sequence.max_new_tokens
 
         for group in groups:
-            for batch in cut_batches(group, longest, self.limits):
-                yield from run_halving(batch, self._run_batch, failed_row, self.device)
+            yield from cut_batches(group, longest, self.limits)
 
     @torch.inference_mode()
     def _run_batch(self, batch: list[GenerateRow]) -> Iterator[Piece]:
@@ -249,6 +272,7 @@ class PlainGenerator:
             logits_processor=[progress.choose],
             stopping_criteria=[progress.finished],
         )
+        self.begun = progress.begun
         share = (time.perf_counter() - began) / len(batch)
         return iter(
             [
@@ -267,6 +291,7 @@ class _Progress:
         self.dtype = dtype
         self.tokens: list[list[int]] = [[] for _ in batch]
         self.done = [False] * len(batch)
+        self.begun: Seconds | None = None
         self._streams = [random_stream(row.sequence.params.seed, row.sequence.repeat) for row in batch]
 
     def choose(self, input_ids: torch.Tensor, scores: torch.Tensor) -> torch.Tensor:
@@ -281,6 +306,7 @@ class _Progress:
         chosen = [row.token_after(tokens, token) for row, tokens, token in places]
         forced = torch.full_like(scores, torch.finfo(scores.dtype).min)
         forced[torch.arange(len(chosen)), torch.tensor(chosen, device=scores.device)] = 0.0
+        self.begun = self.begun or Seconds.now()
         return forced
 
     def finished(self, input_ids: torch.Tensor, scores: Any, **_: Any) -> torch.Tensor:

@@ -1,14 +1,14 @@
 """Foresees how long a model takes on a processor: some of a run's own prompts go through a model of the same shape
 whose weights are random, which takes as long.
 
-    probe(encoded, config, dtype, tokenizer, limits).seconds
+    probe(encoded, original).seconds
 """
 
 from __future__ import annotations
 
-import copy
-from collections.abc import Sequence
+from collections.abc import Iterable, Sequence
 from dataclasses import replace
+from itertools import groupby
 from typing import Any
 
 import torch
@@ -17,14 +17,18 @@ from harness.engine import memory
 from harness.engine.cpu import threads
 from harness.engine.execute import Executor
 from harness.engine.generate import longest_slot
+from harness.engine.hearing import HearingDecoder
+from harness.engine.image_prompts import FIRST_ID
 from harness.engine.libraries import import_model_classes
-from harness.engine.limits import EngineLimits
-from harness.engine.plain import GenerateRow
+from harness.engine.plain import BatchLimits, GenerateRow, lengths_alone, padded_tokens
 from harness.engine.planned_scores import plan_scores
 from harness.engine.prompt_queue import plan_generations
 from harness.engine.sampling import sampling_rule
+from harness.engine.stand_in import Original
 from harness.engine.stops import StopRule
-from harness.engine.tokens import Encoded, GenerateSequence, ScoreSequence
+from harness.engine.tokens import Encoded, GenerateSequence, PlacedImage, ScoreSequence
+from harness.engine.vision import VisionDecoder
+from harness.errors import DataError
 from harness.quick import dataclass
 from harness.stopwatch import Seconds, peak_memory
 from harness.types import GenerationParams
@@ -32,13 +36,12 @@ from harness.words import Phrase, phrase
 
 _TOKENS = 2048
 """That a probe of scoring computes, so that batches are as full as in the run."""
-_WHOLE = 200_000_000
-"""Weights up to which the whole model is made; of a larger one some layers are, from which the others follow."""
-_DEPTHS = (1, 3)
 _PROMPTS, _STEPS = 16, 7
 """Of a probe of generation: distinct prompts up to their first token, and tokens of each answer."""
 _GROWN_TOKENS = 16_384
 """Of distinct prompts, about, with which steps are timed."""
+_SHOWN = 4
+"""Images or sounds that go through the tower of a stand-in."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -70,57 +73,83 @@ class StandInTimes:
         )
 
 
-def probe(
-    encoded: Encoded, config: Any, dtype: torch.dtype, tokenizer: Any, limits: EngineLimits, rows: int | None = None
-) -> StandInTimes:
-    """Time a part of what is to be computed, on the processor. The random streams of torch stay as they are.
+@dataclass(frozen=True, slots=True)
+class _Part:
+    """Some of what is to be computed: seconds that all of it takes, tokens that were computed to know it, and bytes
+    that the run takes beyond those."""
 
-    rows: the most of a batch; None for as many as fit.
-    """
-    depth = int(getattr(config, "num_hidden_layers", 1))
-    whole = memory.parameters(config) <= _WHOLE or depth <= _DEPTHS[-1]
+    seconds: Seconds = Seconds()
+    tokens: int = 0
+    unmade: int = 0
+
+
+def probe(encoded: Encoded, original: Original) -> StandInTimes:
+    """Time a part of what is to be computed, on the processor."""
     found: list[Seconds] = []
+    weights: list[int] = []
     tokens, opening, beside = 0, Seconds(), 0
-    for layers in [depth] if whole else _DEPTHS:
+    shown, slots = Seconds(), 0
+    for layers in original.depths:
         began = Seconds.now()
         import_model_classes()
-        executor = _stand_in(config, layers, dtype, limits, rows)
+        executor = original.stand_in(layers)
         opening = opening if found else Seconds.now().since(began)
-        scoring, passed, lanes = _scoring(executor, encoded.scores)
-        generating, stepped, slots = _generating(executor, tokenizer, encoded.generations, config)
-        found.append(scoring + generating)
-        tokens += passed + stepped
-        beside = max(beside, lanes)  # a second stand-in passes through memory that the first has left
-    unmade = beside + slots
-    if whole:
-        return StandInTimes(found[0], tokens, (), opening, unmade)
-    per_layer = found[1].since(found[0]) * (1 / (_DEPTHS[1] - _DEPTHS[0]))
-    missing = memory.parameters(config) - memory.parameters(_shape(config, _DEPTHS[-1]))
-    unmade += missing * dtype.itemsize
-    return StandInTimes(found[0] + per_layer * (depth - _DEPTHS[0]), tokens, _DEPTHS, opening, unmade)
+        shown = _showing(executor, encoded)
+        shared = executor.attention is not None
+        scoring = (_scoring if shared else _scoring_alone)(executor, encoded.scores)
+        asked = encoded.generations
+        generating = (_generating if shared else _generating_alone)(executor, original, asked) if asked else _Part()
+        found.append(scoring.seconds + generating.seconds)
+        weights.append(sum(each.numel() * each.element_size() for each in executor.model.parameters()))
+        tokens += scoring.tokens + generating.tokens
+        beside = max(beside, scoring.unmade)  # a second stand-in passes through memory that the first has left
+        slots = generating.unmade
+    if len(found) == 1:
+        return StandInTimes(found[0] + shown, tokens, (), opening, beside + slots)
+    few, more = (int(layers or 0) for layers in original.depths)
+    missing = (original.depth - more) / (more - few)
+    whole = found[1] + found[1].since(found[0]) * missing + shown
+    unmade = beside + slots + int((weights[1] - weights[0]) * missing)
+    return StandInTimes(whole, tokens, (few, more), opening, unmade)
 
 
-def _stand_in(config: Any, layers: int, dtype: torch.dtype, limits: EngineLimits, rows: int | None) -> Executor:
-    from transformers import AutoModelForCausalLM
+@torch.inference_mode()
+def _showing(executor: Executor, encoded: Encoded) -> Seconds:
+    """What it takes to send all images or sounds through their tower, once each: as long for each of its tokens as a
+    few of them took."""
+    decoder = executor.decoder
+    everything = _images([*encoded.scores, *encoded.generations])
+    if not isinstance(decoder, VisionDecoder | HearingDecoder) or not everything:
+        return Seconds()
+    ordered = sorted(everything, key=lambda image: image.count)
+    some = ordered[len(ordered) // (2 * _SHOWN) :: max(1, len(ordered) // _SHOWN)][:_SHOWN]
+    took, tokens = Seconds(), 0
+    for turn, image in enumerate((some[0], *some)):
+        began = Seconds.now()
+        try:
+            decoder.encode(image)
+        except DataError:  # the error of its samples
+            continue
+        if turn:  # what is done once is not of the rate
+            took += Seconds.now().since(began)
+            tokens += image.count
+    return took * (sum(image.count for image in ordered) / max(1, tokens))
 
-    shape = _shape(config, layers)
-    with torch.random.fork_rng(devices=[]):
-        model = AutoModelForCausalLM.from_config(shape, dtype=dtype).eval()
-    return Executor(model, "cpu", str(dtype).removeprefix("torch."), 0, rows, limits)
+
+def _images(sequences: Iterable[ScoreSequence | GenerateSequence]) -> list[PlacedImage]:
+    """Each image or sound of these, once."""
+    return list({image.first: image for sequence in sequences for image in sequence.images}.values())
 
 
-def _shape(config: Any, layers: int) -> Any:
-    shape = copy.deepcopy(config)
-    shape.num_hidden_layers = layers
-    if getattr(shape, "layer_types", None):
-        shape.layer_types = list(shape.layer_types)[:layers]
-    return shape
+def _leave_blank(executor: Executor, sequences: Iterable[ScoreSequence | GenerateSequence]) -> None:
+    """Have the images of these take their places without going through their tower, which is timed by itself."""
+    if isinstance(executor.decoder, VisionDecoder | HearingDecoder):
+        executor.decoder.leave_blank(_images(sequences))
 
 
-def _scoring(executor: Executor, sequences: Sequence[ScoreSequence]) -> tuple[Seconds, int, int]:
-    """(what all take, tokens that were computed to know it, bytes that the run's other lanes take beside this one)."""
+def _scoring(executor: Executor, sequences: Sequence[ScoreSequence]) -> _Part:
     if not sequences:
-        return Seconds(), 0, 0
+        return _Part()
     limits = executor.limits.plan
     ordered = sorted(sequences, key=lambda sequence: sequence.tokens)
     planned = plan_scores(ordered, limits)[1].planned_tokens
@@ -128,6 +157,7 @@ def _scoring(executor: Executor, sequences: Sequence[ScoreSequence]) -> tuple[Se
     start = (len(ordered) - count) // 2
     part = ordered[start : start + count]
     computed = plan_scores(part, limits)[1].planned_tokens
+    _leave_blank(executor, part)
     lanes = executor.shared_scorer().lanes
     scorer = executor.shared_scorer(lanes=1)
     scorer.verify = None
@@ -138,20 +168,47 @@ def _scoring(executor: Executor, sequences: Sequence[ScoreSequence]) -> tuple[Se
         list(scorer.run([part]))
         took = Seconds.now().since(began)
     beside = (peak_memory() - held) * (lanes - 1)
-    all_of_it = planned / max(1, computed)
-    return Seconds(took.clock * all_of_it / lanes, took.processor * all_of_it), computed, beside
+    times = planned / max(1, computed)
+    return _Part(Seconds(took.clock * times / lanes, took.processor * times), computed, beside)
 
 
-def _generating(
-    executor: Executor, tokenizer: Any, sequences: Sequence[GenerateSequence], config: Any
-) -> tuple[Seconds, int, int]:
-    """The same: a few prompts up to their first token, and then steps of as many rows as are generated at a time, each
-    with a prompt as long as it will be in the middle of its answer. Then bytes that the run's slots take beyond these.
-
-    config: of the whole model, of which the executor's may have fewer layers.
-    """
+def _scoring_alone(executor: Executor, sequences: Sequence[ScoreSequence]) -> _Part:
+    """The same of a model that computes each input alone."""
     if not sequences:
-        return Seconds(), 0, 0
+        return _Part()
+    is_apart = executor.is_encoder_decoder
+    limits = BatchLimits(executor.rows, memory.batch_tokens("cpu", executor.cost, keeps_cache=False))
+    planned = padded_tokens(lengths_alone(sequences, is_apart), limits)
+    part = _middle(sequences, is_apart)
+    computed = padded_tokens(lengths_alone(part, is_apart), limits)
+    _leave_blank(executor, part)
+    list(executor.score([part[:1]]))  # what is done once is not of the rate
+    began = Seconds.now()
+    list(executor.score([part]))
+    return _Part(Seconds.now().since(began) * (planned / max(1, computed)), computed)
+
+
+def _middle(sequences: Sequence[ScoreSequence], is_apart: bool) -> list[ScoreSequence]:
+    """About as many tokens of these as are probed, of the length that half of all tokens stand in longer ones of."""
+    by_context = groupby(sorted(sequences, key=lambda s: s.context), key=lambda s: s.context)
+    groups = sorted((list(group) for _, group in by_context), key=lambda group: -len(group[0].context))
+    sizes = [sum(lengths_alone(group, is_apart)) for group in groups]
+    before, start = 0, 0
+    while before + sizes[start] < sum(sizes) / 2:
+        before += sizes[start]
+        start += 1
+    part, tokens = groups[start], sizes[start]
+    for group, size in zip(groups[start + 1 :], sizes[start + 1 :], strict=True):
+        if tokens + size > _TOKENS:
+            break
+        part, tokens = [*part, *group], tokens + size
+    return part
+
+
+def _generating(executor: Executor, original: Original, sequences: Sequence[GenerateSequence]) -> _Part:
+    """A few prompts up to their first token, and then steps of as many rows as are generated at a time, each with a
+    prompt as long as it will be in the middle of its answer."""
+    tokenizer = original.tokenizer
     ordered = sorted(sequences, key=lambda sequence: sequence.tokens)
     rows = [_row(sequence, tokenizer, 1) for sequence in ordered]
     slots = min(len(rows), executor.shared_generator(rows).slots)
@@ -159,20 +216,41 @@ def _generating(
     part = rows[first : first + _PROMPTS]
     plans = [plan_generations(each, executor.limits.plan) for each in (rows, part)]
     planned, computed = (plan.planned_tokens for _, plan in plans)
+    _leave_blank(executor, (row.sequence for row in part))
     _generate(executor, part[:1], 1)  # what is done once is not of the rate
     prompts, _, _ = _generate(executor, part, len(rows))
     # Where a prompt stands in several slots these share it, which the prompts of the run do not.
     distinct = min(slots, max(_PROMPTS, _GROWN_TOKENS * len(rows) // max(1, planned)))
     begin = (len(ordered) - min(distinct, len(ordered))) // 2
     grown = [_grown(ordered[begin + index % min(distinct, len(ordered))], index, tokenizer) for index in range(slots)]
+    _leave_blank(executor, (row.sequence for row in grown))
     _, steps, number = _generate(executor, grown, len(rows))
     full_steps = sum(sequence.max_new_tokens - 1 for sequence in ordered) / slots
     passed = computed + slots * (number + 1)
     longest = longest_slot(*plans[0]) - 1 + max(sequence.max_new_tokens for sequence in ordered)
     had = longest_slot(*plan_generations(grown, executor.limits.plan)) * executor.cost.cache
-    takes = longest * memory.TokenCost.of(config, executor.model.dtype.itemsize).cache
+    takes = longest * memory.TokenCost.of(original.config, executor.model.dtype.itemsize).cache
     unmade = slots * max(0, takes - had)
-    return prompts * (planned / max(1, computed)) + steps * (full_steps / max(1, number)), passed, unmade
+    return _Part(prompts * (planned / max(1, computed)) + steps * (full_steps / max(1, number)), passed, int(unmade))
+
+
+def _generating_alone(executor: Executor, original: Original, sequences: Sequence[GenerateSequence]) -> _Part:
+    """The same of a model that continues prompts in batches, each until the last of them ends: one in the middle."""
+    rows = [_row(sequence, original.tokenizer, sequence.max_new_tokens) for sequence in sequences]
+    batches = list(executor.plain_generator().batches(rows))
+    batch = [row.sequence for row in batches[len(batches) // 2]]
+    widths = [(len(each), len(each[0].sequence.tokens)) for each in batches]
+    _leave_blank(executor, batch)
+    list(executor.generate([_row(batch[0], original.tokenizer, 1)]))  # what is done once is not of the rate
+    generator = executor.plain_generator()
+    began = Seconds.now()
+    list(generator.run([_row(sequence, original.tokenizer, 1 + _STEPS) for sequence in batch]))
+    ended = Seconds.now()
+    stepping = generator.begun or ended
+    computed = len(batch) * len(batch[0].tokens)
+    prompts = stepping.since(began) * (sum(count * width for count, width in widths) / max(1, computed))
+    steps = sum(max(row.sequence.max_new_tokens for row in each) - 1 for each in batches)
+    return _Part(prompts + ended.since(stepping) * (steps / _STEPS), computed + len(batch) * _STEPS)
 
 
 def _generate(executor: Executor, rows: list[GenerateRow], of: int) -> tuple[Seconds, Seconds, int]:
@@ -190,10 +268,9 @@ def _generate(executor: Executor, rows: list[GenerateRow], of: int) -> tuple[Sec
 
 
 def _grown(sequence: GenerateSequence, request: int, tokenizer: Any) -> GenerateRow:
-    """A row whose prompt goes on with half of an answer, of tokens that stand in it already."""
-    half = (sequence.tokens * (1 + sequence.max_new_tokens // max(1, len(sequence.tokens))))[
-        : sequence.max_new_tokens // 2
-    ]
+    """A row whose prompt goes on with half of an answer, of words that stand in it already."""
+    words = tuple(token for token in sequence.tokens if token < FIRST_ID) or sequence.tokens
+    half = (words * (1 + sequence.max_new_tokens // max(1, len(words))))[: sequence.max_new_tokens // 2]
     return _row(replace(sequence, tokens=(*sequence.tokens, *half), request=request), tokenizer, _STEPS)
 
 

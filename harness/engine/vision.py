@@ -129,6 +129,12 @@ class VisionDecoder(Decoder):
             inputs["image_grid_thw"] = torch.tensor(grids, device=self.device)
         return inputs
 
+    def leave_blank(self, images: Iterable[PlacedImage]) -> None:
+        """Have nothing in the place of these images, which takes a decoder as long."""
+        for image in images:
+            self.register([image])
+            self._keep(image, self._blank(image))
+
     def check_first(self, images: Iterable[PlacedImage]) -> None:
         """Check the model on the first image that can be opened, once."""
         for image in () if self._checked else images:
@@ -211,19 +217,22 @@ class VisionDecoder(Decoder):
             self._kept.move_to_end(image.first)
             return self._kept[image.first]
         try:
-            found = self._encode(image)
+            found = self.encode(image)
         except DataError as error:
             self.broken[image.first] = str(error)
             found = self._blank(image)
-        self._kept[image.first] = found
-        self._kept_bytes += found.bytes
+        self._keep(image, found)
+        return found
+
+    def _keep(self, image: PlacedImage, features: _Features) -> None:
+        self._kept[image.first] = features
+        self._kept_bytes += features.bytes
         room = _FEATURE_BYTES.get(self.device.split(":")[0], 256 << 20)
         room = min(room, int(_SHARE_OF_FREE * memory.free_memory(self.device)))
         while self._kept_bytes > room and len(self._kept) > 1:
             self._kept_bytes -= self._kept.popitem(last=False)[1].bytes
-        return found
 
-    def _encode(self, image: PlacedImage) -> _Features:
+    def encode(self, image: PlacedImage) -> _Features:
         """Send an image through the vision tower. Raises DataError where it cannot be opened or taken."""
         tensors = self.processor.tensors(open_picture(image.media), 1 if image.alone else 2)
         inputs = {name: self._moved(value) for name, value in tensors.items() if name in self._feature_arguments}

@@ -11,7 +11,7 @@ import pytest
 import torch
 
 from harness import GenerationParams, ModelError, ModelOptions, Prompt, Request, Response, Sample, UsageError
-from harness.engine import probe
+from harness.engine import probe, stand_in
 from harness.engine.memory import TokenCost
 from harness.testing import tiny_causal_lm
 from harness_plugins.models.hf import HuggingFace
@@ -241,9 +241,12 @@ def test_a_forecast_needs_no_weights(folder: Path) -> None:
     assert min(forecast.opening.clock, forecast.opening.processor) > 0
 
 
-def test_a_large_model_is_foreseen_from_some_of_its_layers(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(probe, "_WHOLE", 0)
-    path = tiny_causal_lm(tmp_path / "model", "qwen2", layers=5)
+@pytest.mark.parametrize("architecture", ["qwen2", "t5"])
+def test_a_large_model_is_foreseen_from_some_of_its_layers(
+    architecture: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(stand_in, "_WHOLE", 0)
+    path = tiny_causal_lm(tmp_path / "model", architecture, layers=5)
     model = HuggingFace.create({"pretrained": str(path)}, ModelOptions(device="cpu"))
     model.prepare()
     state = torch.get_rng_state()
@@ -293,6 +296,8 @@ def test_a_forecast_knows_what_cannot_share(architecture: str, tmp_path: Path) -
     alone = sum(len(model.tokenizer.encode(request.prompt.text)) for request in [*choices()[:5], *generations()])
     assert max(2 * forecast.unique_tokens, alone) < forecast.planned_tokens <= 1.3 * forecast.tokens
     assert f"(prefixes are not shared: {forecast.unshared})" in forecast.text
+    assert "of these prompts took in a model of this shape with random weights" in forecast.text
+    assert min(forecast.seconds, forecast.processor or 0, forecast.peak_memory or 0) > 0
 
 
 def test_a_folder_that_lacks_some_weights_is_refused(folder: Path, tmp_path: Path) -> None:

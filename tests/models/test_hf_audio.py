@@ -149,6 +149,14 @@ def test_it_gives_what_transformers_gives_in_any_batch(place: Path) -> None:
         assert one.logprobs == pytest.approx(other.logprobs, abs=CLOSE, rel=CLOSE)
 
 
+def test_what_it_takes_to_hear_is_foreseen(place: Path) -> None:
+    model: Any = load_plugins().model("hf_audio").create({"pretrained": str(place)}, ModelOptions(device="cpu"))
+    model.prepare()
+    forecast = model.forecast(questions())
+    assert "in a model of this shape with random weights" in forecast.text
+    assert min(forecast.seconds, forecast.processor, forecast.peak_memory) > 0
+
+
 def test_a_sound_that_cannot_be_heard_is_the_error_of_its_request_alone(place: Path) -> None:
     bad = {
         "the sound cannot be decoded": Media("audio", "0" * 64, b"no sound at all"),

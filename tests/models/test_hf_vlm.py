@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import hashlib
 import io
+import itertools
 import shutil
 from collections.abc import Sequence
 from dataclasses import replace
@@ -22,8 +23,10 @@ from harness.data.frame_sampling import FrameRule
 from harness.data.media_files import file_sha256
 from harness.data.video import frame_images, with_frames
 from harness.engine import ImageProcessor, load_processor, open_picture, picture_size
-from harness.model import ModelOptions
+from harness.engine.stand_in import Original
+from harness.model import Forecast, ModelOptions
 from harness.registry import load_plugins
+from harness.stopwatch import Seconds
 
 CLOSE = 1e-4
 ANSWERS = (" yes", " no", " a cat sat on the mat")
@@ -67,6 +70,13 @@ def answers(
         return [found[index] for index in range(len(requests))], model.describe()
     finally:
         model.close()
+
+
+def foreseen(place: Path, requests: list[Request]) -> Forecast:
+    model: Any = load_plugins().model("hf_vlm").create({"pretrained": str(place)}, ModelOptions(device="cpu"))
+    model.prepare()
+    found: Forecast = model.forecast(requests)
+    return found
 
 
 class Plain:
@@ -147,6 +157,7 @@ def test_a_family_gives_what_transformers_gives(families: Path, name: str) -> No
     if name == "smolvlm":
         pytest.importorskip("num2words")  # transformers' processor of it asks for that package
     place, asked = checkpoint(families, name), questions()
+    assert "with random weights" in foreseen(place, asked).text
     plain, (found, said) = Plain(place), answers(place, asked)
     assert [response.error for response in found] == [None] * len(asked)
     for request, response in zip(asked, found, strict=True):
@@ -253,10 +264,29 @@ def test_questions_on_one_image_share_it_and_what_is_behind_it(families: Path) -
     model.prepare()
     forecast = model.forecast(asked)
     assert forecast.planned_tokens < forecast.tokens / 2
+    assert "in a model of this shape with random weights" in forecast.text
+    assert min(forecast.seconds, forecast.processor or 0, forecast.peak_memory or 0) > 0
     model.load()
     assert all(response.error is None for _, response in model.respond(asked))
     assert model.describe()["images_encoded"] == 3
     model.close()
+
+
+def test_twice_the_images_take_longer_in_a_forecast(families: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Each image goes through the tower once; what is asked of it is the same few tokens."""
+    ticks = itertools.count()
+    monkeypatch.setattr(Seconds, "now", lambda: Seconds(next(ticks), 1.0))  # each timed part takes as long
+    place, images = checkpoint(families, "qwen3_vl"), [media(picture(seed)) for seed in range(16)]
+    few, many = (foreseen(place, [scored(images[n % count]) for n in range(16)]) for count in (4, 16))
+    assert few.requests == many.requests
+    assert many.seconds > 1.5 * few.seconds
+
+
+def test_a_large_model_that_sees_is_foreseen_from_some_of_its_layers(
+    families: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(Original, "depths", (1, 2))
+    assert "with 1 and 2 of its layers" in foreseen(checkpoint(families, "qwen3_vl"), questions()).text
 
 
 def test_a_video_is_shown_as_its_frames(families: Path, tmp_path: Path) -> None:

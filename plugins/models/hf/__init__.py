@@ -307,15 +307,6 @@ class HuggingFace(TorchModel):
             log.warning("%s: what reads %s made it %s, not %s", where, stored_format(self.config), model.dtype, dtype)
         return model if "device_map" in options else model.to(device)
 
-    @property
-    def model_family(self) -> Any:
-        """The class of transformers that reads the weights."""
-        import transformers
-
-        if getattr(self.config, "is_encoder_decoder", False):
-            return transformers.AutoModelForSeq2SeqLM
-        return transformers.AutoModelForCausalLM
-
     def bytes_to_load(self) -> int | None:
         if self._base is not None or self.spreads:
             return 0

@@ -8,7 +8,7 @@ answers in text and scores options; a sound, and what questions have in common b
 
 from __future__ import annotations
 
-from typing import Any, ClassVar
+from typing import ClassVar
 
 from harness.engine import SoundProcessor
 
@@ -25,9 +25,3 @@ class HuggingFaceAudio(HuggingFace):
     def open_processor(self) -> SoundProcessor:
         source = self.checkpoint.source(offline=self.options.offline)
         return SoundProcessor(self.pretrained, self.config, **source)
-
-    @property
-    def model_family(self) -> Any:
-        import transformers
-
-        return transformers.AutoModelForMultimodalLM

@@ -52,9 +52,3 @@ class HuggingFaceVision(HuggingFace):
 
     def describe(self) -> Mapping[str, Any]:
         return {**super().describe(), "videos": "as their chosen frames, an image each"}
-
-    @property
-    def model_family(self) -> Any:
-        import transformers
-
-        return transformers.AutoModelForImageTextToText
