@@ -12,7 +12,7 @@ from collections.abc import Callable
 import pytest
 
 from harness import Sample
-from harness.scoring import arithmetic_value, final_number, sanitized_code
+from harness.scoring import arithmetic_value, choice_letter, final_number, sanitized_code
 from harness_plugins.filters.json_value import JsonValue
 from harness_plugins.metrics.cmath import CmathNumbers
 from harness_plugins.metrics.speech import NORMALIZERS
@@ -36,12 +36,24 @@ def cmath_numbers(reply: str) -> str | None:
         (json_value, ["[", "{", '{"a":', "[1,", '["', "\\frac{1}{"]),
         (cmath_numbers, ["1", "\\frac{", "\\frac{1}{", "=1", "1分之"]),
         (final_number, ["1", "$1", "0", "\n"]),
+        (choice_letter, ["```\n", "\n", "A ", " \n"]),
+        (lambda reply: choice_letter(f"A{reply}x"), ["."]),
         (arithmetic_value, ["1", "1,"]),
         (lambda reply: sanitized_code(reply, "f"), ["import x\n"]),
         (NORMALIZERS["basic"](), ["[", "(", " ", "<("]),
         (NORMALIZERS["english"](), ["[", "(", " ", "um "]),
     ],
-    ids=["json_value", "cmath_numbers", "final_number", "arithmetic_value", "sanitized_code", "basic", "english"],
+    ids=[
+        "json_value",
+        "cmath_numbers",
+        "final_number",
+        "choice_letter",
+        "letter first",
+        "arithmetic_value",
+        "sanitized_code",
+        "basic",
+        "english",
+    ],
 )
 def test_endless_repetition_is_read_in_time(read: Callable[[str], object], parts: list[str]) -> None:
     begun = time.process_time()

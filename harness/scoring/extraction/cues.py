@@ -407,12 +407,12 @@ def patterns_for(labels: str) -> Patterns:
         bare=re.compile(
             rf"^{_OPENERS}#>\-•]{{0,20}}(?:(?i:嗯+|好的?|好吧|那就|ok|okay|hm+|well|sure)[,:.!\s]{{1,3}})?"
             rf"(?:选项|只?选|只有|是|(?i:option|choice|answer|ans|only|just)\b)?[\s:.(\[【]{{0,8}}{group}"
-            rf"[\s\"'”’」)\]】}}>.。,!、]*(?:选项|项|[吧啊呀哦啦嘛])?[\s.。!]*(?:<?eoa>?)?\s*$"
+            rf"[\s\"'”’」)\]】}}>.。,!、]*+(?:选项|项|[吧啊呀哦啦嘛])?[\s.。!]*+(?:<?eoa>?)?\s*$"
         ),
         # Not the end of U.S.A., and not the second of several numbered answers.
         ending=re.compile(rf"(?:[。!]|(?<![A-Z])[.;]|\.(?=\s))\s*[(\[]?{group}[)\]]?[\s.。!]*$"),
         beginning=re.compile(
-            rf"^\s*[\"'“‘(\[【√\s]*(?:选项|选|(?i:option|choice)\s+)?{group}[\"'”’]*\s*[)\]】]?\s*"
+            rf"^[\"'“‘(\[【√\s]*(?:选项|选|(?i:option|choice)\s+)?{group}[\"'”’]*\s*(?:[)\]】]\s*)?"
             r"(?:[.、:,;。)\]】]|$|\n|(?<=\s)(?=[^\W\dA-Za-z_])|(?=(?:选项|项)(?:\W|$|因为|由于|吧)|因为|由于|理由|解析|全选|都选)"
             r"|[-–—]{1,2}\s+(?![A-Z]\b)|(?<=\s)(?:because|since)\b|\([^()\n]{2,80}\)[\s.。]*\Z)"
         ),
