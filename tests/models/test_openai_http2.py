@@ -56,7 +56,7 @@ def test_nothing_is_lost_when_a_server_says_goodbye(started: Callable[..., str])
 def test_connections_that_end_after_fewer_requests_than_are_under_way_are_given_fewer(
     started: Callable[..., str],
 ) -> None:
-    model = make(None, base_url=started(10), http2=True, verify_certificate=False, num_concurrent=20, max_retries=1)
+    model = make(None, base_url=started(10), http2=True, verify_certificate=False, num_concurrent=20)
     assert [each.text for each in answers(model, [ask(str(n)) for n in range(60)])] == ["yes"] * 60
     assert len(Http2Server.connections) < 20
 

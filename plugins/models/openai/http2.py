@@ -34,7 +34,7 @@ class _Goodbye(Exception):
     """The server has ended the connection in good order (GOAWAY, RFC 9113, section 6.8), before this reply was there.
 
     Proxies do so after so many requests, or so much time. It is no failure of the request. httpx2 gives up all that is
-    under way then, also what the server would still answer: later connections are left one request earlier.
+    under way then, also what the server would still answer: later connections are given half as many requests.
     """
 
 
@@ -125,8 +125,7 @@ class Http2Connection(Connection):
         except httpx2.TransportError as error:
             if (goodbye := _GOODBYE.search(str(error))) is None:
                 raise broke_off() from None
-            most = min(line.given, (int(goodbye[1]) + 1) // 2, self._most(server) + 1) - 1
-            self._most_given[server] = max(1, most)
+            self._most_given[server] = max(1, min(line.given, (int(goodbye[1]) + 1) // 2) // 2)
             raise _Goodbye from None
         finally:
             line.busy -= 1
