@@ -37,7 +37,7 @@ def cmath_numbers(reply: str) -> str | None:
         (cmath_numbers, ["1", "\\frac{", "\\frac{1}{", "=1", "1分之"]),
         (final_number, ["1", "$1", "0", "\n"]),
         (choice_letter, ["```\n", "\n", "A ", " \n"]),
-        (lambda reply: choice_letter(f"A{reply}x"), ["."]),
+        (lambda reply: choice_letter(f"A{reply}x"), [".", " \n"]),
         (arithmetic_value, ["1", "1,"]),
         (lambda reply: sanitized_code(reply, "f"), ["import x\n"]),
         (NORMALIZERS["basic"](), ["[", "(", " ", "<("]),

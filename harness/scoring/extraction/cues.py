@@ -33,9 +33,9 @@ _ZH_CUES = (
     r"答(?<![回解应问]答):",
     # 正确的(选项)是, 最合适的一项为, 正确选项：
     rf"(?:正确|对|最佳|最优|[^\s不错误非的,。;:A-Za-z]{{1,6}})的{_KIND}?{_MAY}(?:是|为)",
-    r"(?:^|\n)\s*是",
+    r"(?:^|\n)\s{0,80}是",
     # 输出：B, alone in its line
-    rf"(?:^|\n)\W*(?:助手|输出|回答|结果|解答|解|我的回答|判断结果)\s*(?:是|为|:)(?={_ALONE})",
+    rf"(?:^|\n)\W{{0,80}}(?:助手|输出|回答|结果|解答|解|我的回答|判断结果)\s*(?:是|为|:)(?={_ALONE})",
 )
 _ZH_SIGNS = "正对符\"“'只剩最合恰选认觉应可大八多当或也显肯估猜蒙投那就而即匹与必一确因所综总故从结倾不并错更纠改修"
 _ZH_CUES_BY_SIGN = (
@@ -126,17 +126,18 @@ _ELSEWHERE = (
     r"(?:r[ée]ponse|respuesta|resposta|risposta|antwort|jawaban|jawapan|jibu|[ìi]d[áa]h[ùu]n|答え|정답|답변?|الإجابة|الجواب"
     r"|إجابة|उत्तर|उत्तरः|উত্তর|ответ)"
 )
-# One look at the sign with which a cue begins spares trying all the others: most places of a text end there.
+# One look at the sign with which a cue begins spares trying all the others: most places of a text end there. Blanks
+# before the others are counted, as those before a next question are.
 _CUES = "|".join(
     (
         *_ZH_CUES,
         rf"(?=[{_ZH_SIGNS}])(?:{'|'.join(_ZH_CUES_BY_SIGN)})",
         rf"\b(?=[a-z])(?:{'|'.join(_EN_CUES)})",
-        rf"(?:^|\n)\s*{_ANSWER_ALONE}",
-        rf"(?:^|\n)\W*(?:assistant|response|output|result|reply|letter|key|vote)\b\s*:(?={_ALONE})",
-        rf"(?:^|\n)\W*{_ELSEWHERE}(?:\s+\w{{1,12}}){{0,3}}\s*:(?=\W*[A-Z](?![A-Za-z]))",
+        rf"(?:^|\n)\s{{0,80}}{_ANSWER_ALONE}",
+        rf"(?:^|\n)\W{{0,80}}(?:assistant|response|output|result|reply|letter|key|vote)\b\s*:(?={_ALONE})",
+        rf"(?:^|\n)\W{{0,80}}{_ELSEWHERE}(?:\s+\w{{1,12}}){{0,3}}\s*:(?=\W*[A-Z](?![A-Za-z]))",
         rf"(?:^|\n)(?:the )?letter is(?={_ALONE})",
-        rf"(?:^|\n)\s*(?:→|=+>|⇒|∴)(?={_ALONE})",
+        rf"(?:^|\n)\s{{0,80}}(?:→|=+>|⇒|∴)(?={_ALONE})",
         r"#{3,4}",
     )
 )
@@ -164,7 +165,8 @@ _NO_VERDICT = (
 )
 # Between letters of which one verdict is given: A和B正确.
 _BOTH = r"\s*[)\]]?\s*(?:[、/&]|,?\s*\band\b|和|与|及|以及)\s*(?:选项|option\b)?\s*[(\[]?"
-_AFTER_ITEM = r"""[)\]"'”’]*\s*"""
+# Nothing of it is given back, lest a thousand blank lines be read a thousand times: `(?<=\s)` asks for a blank in it.
+_AFTER_ITEM = r"""[)\]"'”’]*+\s*+"""
 
 HEDGED = later_pattern(r"可能|也许|或许|大概|could|might|may\b|maybe|perhaps")
 # A/B leaves a choice; A/B/D is a list.
@@ -174,10 +176,10 @@ SMALL_LINE = later_pattern(r"\W*[a-z](?:\W*[,、&]\W*[a-z])*\W*")
 
 # After a letter: what makes the claim a denial or a question.
 DENIED_AFTER = later_pattern(
-    rf"\s*{_AFTER_ITEM}(?:选项|项)?(?:(?:是|为|显然|肯定|也|都|就|则|明显|会|的说法|答案|这个)*"
+    rf"\s*+{_AFTER_ITEM}(?:选项|项)?(?:(?:是|为|显然|肯定|也|都|就|则|明显|会|的说法|答案|这个)*"
     r"(?:不(?:对|正确|成立|合适|符合|可能|行|恰当|是答案|是正确|太)|错|有误|误|吗|么|呢)"
-    r"|\s+(?:is|was|are|would be|seems|must be)\s+(?:also |clearly |obviously |definitely |probably )*"
-    r"(?:not\b|wrong|incorrect|false|invalid|out\b|impossible|unlikely|n't)|\s+(?:isn't|can't|cannot)\b|\s*\?)"
+    r"|\s*+(?<=\s)(?:is|was|are|would be|seems|must be)\s+(?:also |clearly |obviously |definitely |probably )*"
+    r"(?:not\b|wrong|incorrect|false|invalid|out\b|impossible|unlikely|n't)|\s*+(?<=\s)(?:isn't|can't|cannot)\b|\s*+\?)"
 )
 # After a letter: words of which it is a part (B型血, C major).
 NOUN_AFTER = later_pattern(
@@ -215,19 +217,19 @@ _ADVERBS = r"(?:also |both |clearly |indeed |definitely |obviously |likely |prob
 _RESULT = (
     r"(?:(?:选项|项)?(?:就|才|便|即|应该|应)?(?:是|为)(?:本题|唯一|该题|最终|此题)?的?"
     r"(?:正确|最佳|最终|标准|最合适|最恰当|最符合|合理)?的?(?:答案|选择|正解|选项|那个|一项)"
-    rf"|(?i:\s(?:is|would be|must be|should be|has to be|seems to be|appears to be)\s+{_ADVERBS}"
+    rf"|(?i:(?<=\s)(?:is|would be|must be|should be|has to be|seems to be|appears to be)\s+{_ADVERBS}"
     r"(?:the |my |our )?(?:only |most \w+ |final )?(?:correct |right |best |proper |appropriate |true )?"
-    r"(?:(?:strong|bett|clos|saf|clear)(?:er|est) )?(?:answer|option|choice|one)\b|\s+it is(?=\W*(?:$|\n))))"
+    r"(?:(?:strong|bett|clos|saf|clear)(?:er|est) )?(?:answer|option|choice|one)\b|(?<=\s)it is(?=\W*(?:$|\n))))"
 )
 _RIGHT = (
     r"(?:(?:选项|项|说法)?(?:的?(?:说法|描述|表述|内容|答案|做法))?"
     r"(?:是|则|都|均|也|才|显然|明显|完全|最|更|相对|比较|很|应该|应|为)*"
     r"(?:正确|对(?![应比于称象话方面待照立])|符合(?:题意|题目|要求|条件|文意|原文|史实|事实|语境|题干)|成立|合理|恰当|合适|准确"
     r"|(?<=最)(?:符合|贴切|能(?:体现|说明|反映|表现|概括|表达|代表|支持))|没错|无误|没有(?:错误?|问题)|满足(?:题意|题目|要求|条件|题设)|当选(?=\W|$))"
-    rf"|(?i:\s+(?:is|are|was|seems|appears|looks|must be)\s+{_ADVERBS}(?:the only |the )?(?:most |more |the more )?"
+    rf"|(?i:(?<=\s)(?:is|are|was|seems|appears|looks|must be)\s+{_ADVERBS}(?:the only |the )?(?:most |more |the more )?"
     r"(?:correct|right|true|better|accurate|valid|best|appropriate|suitable)\b"
-    r"|\s+(?:best |most closely )(?:fits|matches|describes|answers|explains|represents|completes|reflects)\b"
-    r"|\s+(?:satisf(?:y|ies)|meets?|fulfil(?:l)?s?)\s+(?:all|both|the|every)\b))"
+    r"|(?<=\s)(?:best |most closely )(?:fits|matches|describes|answers|explains|represents|completes|reflects)\b"
+    r"|(?<=\s)(?:satisf(?:y|ies)|meets?|fulfil(?:l)?s?)\s+(?:all|both|the|every)\b))"
 )
 
 # Verdicts on one option after the other: A. 错误 B. 正确; | C | ✅ |; Option D: incorrect; (A) False.
