@@ -72,7 +72,8 @@ class HearingDecoder(Decoder):
         """Have nothing in the place of these sounds, which takes a decoder as long."""
         for sound in sounds:
             self.register([sound])
-            self._keep(sound, self._blank(sound))
+            if sound.first not in self._kept:
+                self._keep(sound, self._blank(sound))
 
     def check_first(self, sounds: Iterable[PlacedImage]) -> None:
         """Check the model on the first sound that can be opened, once."""

@@ -8,7 +8,7 @@ from __future__ import annotations
 
 from collections.abc import Iterable, Sequence
 from dataclasses import replace
-from itertools import groupby
+from itertools import accumulate, groupby
 from typing import Any
 
 import torch
@@ -193,10 +193,8 @@ def _middle(sequences: Sequence[ScoreSequence], is_apart: bool) -> list[ScoreSeq
     by_context = groupby(sorted(sequences, key=lambda s: s.context), key=lambda s: s.context)
     groups = sorted((list(group) for _, group in by_context), key=lambda group: -len(group[0].context))
     sizes = [sum(lengths_alone(group, is_apart)) for group in groups]
-    before, start = 0, 0
-    while before + sizes[start] < sum(sizes) / 2:
-        before += sizes[start]
-        start += 1
+    half = sum(sizes) / 2
+    start = next(at for at, so_far in enumerate(accumulate(sizes)) if so_far >= half)
     part, tokens = groups[start], sizes[start]
     for group, size in zip(groups[start + 1 :], sizes[start + 1 :], strict=True):
         if tokens + size > _TOKENS:

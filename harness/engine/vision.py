@@ -133,7 +133,8 @@ class VisionDecoder(Decoder):
         """Have nothing in the place of these images, which takes a decoder as long."""
         for image in images:
             self.register([image])
-            self._keep(image, self._blank(image))
+            if image.first not in self._kept:
+                self._keep(image, self._blank(image))
 
     def check_first(self, images: Iterable[PlacedImage]) -> None:
         """Check the model on the first image that can be opened, once."""

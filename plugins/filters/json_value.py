@@ -11,6 +11,10 @@ from harness import Filter, Sample, hookimpl
 from harness.scoring import strip_reasoning
 
 _DECODER = json.JSONDecoder()
+# What can begin an object or a list.
+_OPENING = re.compile(r"\{\s*+[\"}]|\[\s*+[\[\]{\"\-0-9tfnNI]")
+_DEEPEST = 1000  # brackets inside each other, about
+_MOST_IN_VAIN = 1_000_000
 
 
 class JsonValue(Filter):
@@ -65,12 +69,6 @@ def _values(text: str) -> Iterator[Any]:
             read = error.pos - start if isinstance(error, json.JSONDecodeError) else _DEEPEST
             in_vain += read
             position = start + (max(read, 1) if in_vain > _MOST_IN_VAIN else 1)
-
-
-# What can begin an object or a list.
-_OPENING = re.compile(r"\{\s*+[\"}]|\[\s*+[\[\]{\"\-0-9tfnNI]")
-_DEEPEST = 1000  # brackets inside each other, about
-_MOST_IN_VAIN = 1_000_000
 
 
 @hookimpl

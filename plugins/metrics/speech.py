@@ -21,6 +21,8 @@ from harness import Metric, MetricOptions, Observation, UsageError, hookimpl
 from harness.scoring import gold_texts
 
 Normalize = Callable[[str], str]
+_BRACKETS = (("<[", ">]", re.compile(r"[<\[][^>\]]*[>\]]")), ("(", ")", re.compile(r"\([^)]+\)")))
+_BLANKS = re.compile(r"(\s\s)\s+")
 
 
 def _english() -> Normalize:
@@ -59,10 +61,6 @@ def _soon_read(text: str, ignored: re.Pattern[str]) -> str:
         end = max(map(text.rfind, closing)) + 1
         text = pattern.sub("", text[:end] + text[end:].translate(dict.fromkeys(map(ord, opening), "}")))
     return _BLANKS.sub(r"\1", ignored.sub("", text))
-
-
-_BRACKETS = (("<[", ">]", re.compile(r"[<\[][^>\]]*[>\]]")), ("(", ")", re.compile(r"\([^)]+\)")))
-_BLANKS = re.compile(r"(\s\s)\s+")
 
 
 NORMALIZERS: Mapping[str, Callable[[], Normalize]] = {

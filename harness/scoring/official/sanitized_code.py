@@ -13,6 +13,7 @@ import warnings
 from collections.abc import Sequence
 
 _MOST_PARSED = 4_000_000  # characters, of all runs of lines of a reply together
+_LINES = re.compile(r"[^\r\n]*(?:\r\n|\r|\n)|[^\r\n]+\Z")
 Defined = ast.ClassDef | ast.FunctionDef | ast.AsyncFunctionDef | ast.Assign | ast.AnnAssign
 
 
@@ -37,9 +38,6 @@ def sanitized_code(reply: str, entry_point: str = "") -> str | None:
     lines = [line.encode() for line in _LINES.findall(code)]
     kept = (_source(lines, node) for node in [*imports, *definitions.values()])
     return "\n".join(kept).strip() or code.strip() or None
-
-
-_LINES = re.compile(r"[^\r\n]*(?:\r\n|\r|\n)|[^\r\n]+\Z")
 
 
 def _source(lines: Sequence[bytes], node: ast.stmt) -> str:
