@@ -72,6 +72,8 @@ class Main(click.Group):
         gc.set_threshold(50_000, 20, 20)
         # Nor is there need to look for it once more as the process ends: with torch that took half a second.
         atexit.register(gc.freeze)
+        # The threads of numpy's products look for work in a loop, a tenth of a second from when they are made.
+        os.environ.setdefault("OPENBLAS_THREAD_TIMEOUT", "4")
         open_streams()
         write_what_can_be_written()
         try:

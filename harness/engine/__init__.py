@@ -19,6 +19,7 @@ weights_fingerprint   a hash of weight files, from samples of their bytes; `weig
                 `stored_tensors`, `short_hash`, `FLOAT_DTYPES`: what a folder of weights holds
 check_files     refuse files of JSON or weights that are not whole
 is_path         whether a name can be no id on the hub
+without_numbers   what a model is built in for its shapes alone
 stored_format, stored_settings, stored_identity   how a configuration says that its weights are quantised
 """
 
@@ -30,7 +31,7 @@ from harness.engine.chat import ChatTemplate
 from harness.engine.checkpoint import LocalCheckpoint, is_path
 from harness.engine.devices import check_dtype, resolve_devices, resolve_dtype
 from harness.engine.image_prompts import ImagePromptEncoder
-from harness.engine.libraries import keep_to_allowed_cores, let_threads_sleep
+from harness.engine.libraries import keep_to_allowed_cores, let_threads_sleep, without_numbers
 from harness.engine.memory import is_out_of_memory
 from harness.engine.model import TorchModel
 from harness.engine.outcomes import Assembler, Failed, Scored
@@ -94,6 +95,7 @@ __all__ = [
     "stored_tensors",
     "weight_files",
     "weights_fingerprint",
+    "without_numbers",
 ]
 
 # Every module of this room that imports torch comes after this.

@@ -1,8 +1,10 @@
-"""Has torch, or its compiler, imported when something of it is used, and not because transformers names it.
+"""Has torch, or a part of it, imported when something of it is used, and not because something names it.
 
 The compiler (`torch._dynamo`, and SymPy with it) is named for three decorators that mean something to compiled code
 alone: a fifth of the time until the first question. Until anything else of it is asked for, these three are all of it.
-A tokenizer needs nothing of torch.
+A tokenizer needs nothing of torch. The kernels that torch has in Python for tensors without numbers
+(`torch._meta_registrations`) are a quarter of its import; most tensors have numbers, and most of the others do with the
+kernels in C++.
 """
 
 from __future__ import annotations
@@ -16,9 +18,11 @@ from collections.abc import Callable, Sequence
 from types import ModuleType
 from typing import Any
 
-_TORCH, _COMPILER = "torch", "torch._dynamo"
+_TORCH, _COMPILER, _META_KERNELS = "torch", "torch._dynamo", "torch._meta_registrations"
 # What transformers takes a class from, and needs nothing of the rest.
 _ALONE = f"{_COMPILER}._trace_wrapped_higher_order_op"
+# What computes with tensors without numbers, and so with their kernels, imports this first: the compiler for one.
+_SYMBOLIC = "torch.fx.experimental.symbolic_shapes"
 _LOCK = threading.RLock()
 
 
@@ -30,6 +34,24 @@ def defer_torch() -> None:
 def defer_compiler() -> None:
     """From now on `import torch._dynamo` is a promise. Nothing where it is imported already."""
     _defer(_COMPILER)
+
+
+def defer_meta_kernels() -> None:
+    """From now on torch's own import of its kernels for tensors without numbers is a promise, until a compiler comes.
+
+    Who makes such tensors calls `import_meta_kernels` where an operation is not there. Nothing where torch is imported.
+    """
+    if _TORCH not in sys.modules:
+        _defer(_META_KERNELS)
+
+
+def import_meta_kernels() -> bool:
+    """Keep that promise. Whether there was one, so that what could not be computed is worth another try."""
+    module = sys.modules.get(_META_KERNELS)
+    if not isinstance(module, _Promise):
+        return False
+    module.keep()
+    return True
 
 
 def import_compiler_as_ever() -> None:
@@ -60,6 +82,10 @@ class _Finder(importlib.abc.MetaPathFinder):
                 spec.loader = _Loader(spec.loader, self)
             return spec
         package = sys.modules.get(self.name)
+        if self.name == _META_KERNELS:
+            if name == _SYMBOLIC:
+                import_meta_kernels()
+            return None
         if not isinstance(package, _Promise) or not name.startswith(f"{self.name}.") or name == _ALONE:
             return None
         package.keep()

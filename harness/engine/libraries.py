@@ -14,7 +14,7 @@ from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
 
-from harness.engine.deferred_imports import defer_compiler, import_compiler_as_ever
+from harness.engine.deferred_imports import defer_compiler, defer_meta_kernels, import_compiler_as_ever
 from harness.engine.import_structure import keep_import_structure
 
 _LOSSES = "transformers.loss.loss_utils"
@@ -31,6 +31,7 @@ def import_libraries() -> None:
     """Import what every model needs. What is wrong with a library is said by whoever needs it."""
     with contextlib.suppress(Exception), _no_collection():
         keep_import_structure()
+        defer_meta_kernels()
         if sys.platform == "linux" and "torch" not in sys.modules:
             threading.Thread(target=_open_torch, name="harness-open-torch", daemon=True).start()
         importlib.import_module("transformers")  # as far as it needs no torch
@@ -101,6 +102,17 @@ def import_model_classes() -> None:
         except Exception:  # it asks for more of the compiler than was expected
             import_compiler_as_ever()
             importlib.import_module("transformers.modeling_utils")
+
+
+@contextlib.contextmanager
+def without_numbers() -> Iterator[None]:
+    """A model that is built in here has shapes and no numbers, and takes no memory."""
+    import torch
+
+    from harness.engine.unset_weights import UnsetWeights
+
+    with torch.device("meta"), UnsetWeights():
+        yield
 
 
 def _leave_out_process_groups() -> None:

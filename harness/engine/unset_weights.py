@@ -12,6 +12,8 @@ from typing import Any
 import torch
 from torch.overrides import TorchFunctionMode
 
+from harness.engine.deferred_imports import import_meta_kernels
+
 _MOST = 1 << 20
 """Elements of a tensor that is made on the processor for its shape."""
 # What the frequencies of rotary positions are made with.
@@ -52,7 +54,12 @@ class UnsetWeights(TorchFunctionMode):
         if tensors and all(each.is_meta and each.numel() < _MOST for each in tensors):
             result = func(*(_on_processor(each) if isinstance(each, torch.Tensor) else each for each in args), **named)
             return result if named.get("device") is not None else result.to("meta")
-        return func(*args, **named)
+        try:
+            return func(*args, **named)
+        except NotImplementedError:
+            if not import_meta_kernels():
+                raise
+            return func(*args, **named)
 
 
 def _on_processor(tensor: torch.Tensor) -> torch.Tensor:

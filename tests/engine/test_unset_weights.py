@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import subprocess
+import sys
 from typing import Any
 
 import torch
@@ -45,3 +47,37 @@ def test_numbers_that_have_a_place_are_drawn_as_ever() -> None:
     for name, each in plain.state_dict().items():
         if name not in ("here", "transposed"):  # whatever was in memory
             assert torch.equal(each, quick.state_dict()[name])
+
+
+LACKING = """\
+import sys
+from harness.engine.libraries import import_libraries, without_numbers
+import_libraries()
+import torch
+made = torch.empty(3, 4, device="meta")
+assert "torch._decomp" not in sys.modules
+with without_numbers():
+    print(tuple(torch.linalg.pinv(made).shape), torch.where(made > 0, made, -made).device)
+print(tuple(torch.linalg.pinv(made).shape))
+"""
+
+
+def test_what_torch_answers_in_python_about_shapes_is_imported_when_a_model_asks_for_it() -> None:
+    done = subprocess.run([sys.executable, "-c", LACKING], capture_output=True, text=True, check=False)
+    assert done.stdout == "(4, 3) meta\n(4, 3)\n", done.stderr
+
+
+SYMBOLIC = """\
+from harness.engine.libraries import import_libraries
+import_libraries()
+import torch
+from torch._subclasses.fake_tensor import FakeTensorMode
+from torch.fx.experimental.symbolic_shapes import ShapeEnv
+with FakeTensorMode(shape_env=ShapeEnv()):
+    print(tuple(torch.linalg.pinv(torch.empty(3, 4)).shape))
+"""
+
+
+def test_what_computes_with_shapes_finds_all_that_torch_knows_of_them() -> None:
+    done = subprocess.run([sys.executable, "-c", SYMBOLIC], capture_output=True, text=True, check=False)
+    assert done.stdout == "(4, 3)\n", done.stderr

@@ -13,7 +13,7 @@ from pathlib import Path
 from typing import Any
 
 from harness import UsageError
-from harness.engine import ADAPTER_WEIGHTS, check_files, is_path, stored_tensors
+from harness.engine import ADAPTER_WEIGHTS, check_files, is_path, stored_tensors, without_numbers
 
 # Parts of a module that are dictionaries of its own: a copy of the module's attributes must copy them too.
 _TABLES = ("_parameters", "_buffers", "_modules", "_forward_hooks", "_forward_pre_hooks")
@@ -116,7 +116,6 @@ def check_adapter(
 
 def _check_shapes(peft: str, pretrained: str, config: Any, trust_remote_code: bool) -> None:
     """Compare the adapter's matrices with an empty model of this configuration (no memory is taken)."""
-    import torch
     import transformers
 
     file = Path(peft) / "adapter_model.safetensors"
@@ -125,7 +124,7 @@ def _check_shapes(peft: str, pretrained: str, config: Any, trust_remote_code: bo
     family: Any = transformers.AutoModelForCausalLM
     if getattr(config, "is_encoder_decoder", False):
         family = transformers.AutoModelForSeq2SeqLM
-    with torch.device("meta"):
+    with without_numbers():
         model = family.from_config(config, trust_remote_code=trust_remote_code)
     modules = dict(model.named_modules())
     for name, entry in stored_tensors(file):

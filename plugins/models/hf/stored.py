@@ -14,7 +14,7 @@ from importlib.util import find_spec
 from typing import Any
 
 from harness import ModelError, UsageError
-from harness.engine import stored_format, stored_settings
+from harness.engine import stored_format, stored_settings, without_numbers
 
 from .quantization import LowBits
 
@@ -179,7 +179,6 @@ def is_unpacked(config: Any, device: str) -> bool:
 
 def count_weights(config: Any, trust_remote_code: bool) -> int | None:
     """The number of weights of the model that a configuration describes; None where its code needs them to be built."""
-    import torch
     import transformers
 
     plain = copy.deepcopy(config)
@@ -189,7 +188,7 @@ def count_weights(config: Any, trust_remote_code: bool) -> int | None:
     if getattr(config, "is_encoder_decoder", False):
         family = transformers.AutoModelForSeq2SeqLM
     try:
-        with torch.device("meta"):
+        with without_numbers():
             return int(family.from_config(plain, trust_remote_code=trust_remote_code).num_parameters())
     except (RuntimeError, ValueError, TypeError, AttributeError, ImportError, OSError):
         return None
