@@ -18,26 +18,34 @@ _NOTHING = r"(?!)"
 _OPENERS = r"""[\s:"'“‘「『(\[【《<{√"""
 _DECOR = rf"{_OPENERS}=\-–—>→”’」』}}#.]{{0,20}}(?:选项|第|option|choice|letter)?{_OPENERS}]{{0,8}}"
 
-_MAY = r"(?:即|应该|应当|应|就|只能|只有|可能|大概|显然|必然|必定|必|一定|肯定|最终|还|仍|也|我选|的)*"
+_MAY = (
+    r"(?:即|应该|应当|应|就|便|只能|只有|可能|大概|显然|必然|必定|必|一定|肯定|毫无疑问|无疑|很?明显|自然|当然|绝对|最终|还|仍"
+    r"|也|我选|的)*"
+)
 _KIND = r"(?:一项|选项|说法|答案|选择|一个|做法|结论)"
 # A label with which a line ends; and one with which a line or a sentence does.
 _ALONE = r"\W*[A-Z]\W*(?:$|\n)"
 _ENDS = r"\W{0,4}[A-Z](?:选项|项)?[)\]】”\"]?(?:[吧了啊呀哦啦的]?\W*(?:$|\n)|[。;.](?:\s|$))"
 _THINK = (
     r"(?:认为|觉得|应该|应当|应|可能|大概率?|八成|多半|当然|或许|也许"
-    r"|显然|肯定|估计|猜测?|也就|也即|就|而|只能|只有|必定|一定|确定)"
+    r"|显然|肯定|毫无疑问|无疑|很?明显|绝对|估计|猜测?|也就|也即|就|而|只能|只有|必定|一定|确定)"
 )
 _ZH_CUES = (
     # 答案是, 答案选, 【答案】, 正解：, 答：
-    rf"(?:答案|正解)(?:选项|如下)?[】\])]?(?:\([^()\n]{{1,20}}\)(?=\s*[:是为]))?\s*{_MAY}\s*(?:是|为|选择|选|即|填|は)?",
-    r"答(?<![回解应问]答):",
+    rf"(?:答案|正解)(?:选项|如下)?[】\])]?(?:\([^()\n]{{1,20}}\)(?=\s*[:是为]))?\s*{_MAY}\s*"
+    r"(?:是|为|选择|选|即|填|は|锁定(?:在|为)?|指向了?|在(?=[^\s\w]{0,3}[A-Z](?:选项|项|\W|$))|有|包括|包含)?",
+    r"答(?<![回解应问]答)曰?:",
     # 正确的(选项)是, 最合适的一项为, 正确选项：
     rf"(?:正确|对|最佳|最优|[^\s不错误非的,。;:A-Za-z]{{1,6}})的{_KIND}?{_MAY}(?:是|为)",
     r"(?:^|\n)\s{0,80}是",
     # 输出：B, alone in its line
-    rf"(?:^|\n)\W{{0,80}}(?:助手|输出|回答|结果|解答|解|我的回答|判断结果)\s*(?:是|为|:)(?={_ALONE})",
+    rf"(?:^|\n)\W{{0,80}}(?:助手|输出|回[答复]|结果|解答|解|我的回答|判断结果|选中|选项)\s*(?:是|为|:)(?={_ALONE})",
+    rf"(?:^|\n)\s{{0,80}}答\s(?={_ALONE})",
 )
-_ZH_SIGNS = "正对符\"“'只剩最合恰选认觉应可大八多当或也显肯估猜蒙投那就而即匹与必一确因所综总故从结倾不并错更纠改修"
+_ZH_SIGNS = (
+    "指订仅唯明毫无绝正对符\"“'只剩最合恰选认觉应可大八多当或也显肯估猜蒙投"
+    "那就而即匹与必一确因所综总故从结倾不并错更纠改修"
+)
 _ZH_CUES_BY_SIGN = (
     # 正确的有A、C, "选项": "C"
     rf"(?:正确|对|符合题意)的{_KIND}?(?:分别)?(?:有|包括|包含)",
@@ -52,9 +60,12 @@ _ZH_CUES_BY_SIGN = (
     r"与(?:选项|答案)(?=\W{0,2}[A-Z]\W{0,2}(?:选项|项)?(?:的\S{1,6})?(?:一致|相符|吻合|符合|对应|匹配|相同))",
     r"选项(?:应该|应)?(?:是|为)",
     # 第二个选项，即B。
-    rf"(?<=[,:。\s])即(?:为|是)?(?={_ENDS})",
+    rf"(?:(?<=[,:。\s])|(?<!.))即(?:为|是)?(?={_ENDS})",
     # 我猜B, 应该B
-    rf"(?:猜|蒙|投)(?:测|一个|个)?(?={_ENDS})|应该(?={_ENDS})|那?就?只有(?={_ENDS})|那就(?={_ENDS})",
+    rf"(?:猜|蒙|投)(?:测|一个|个)?(?={_ENDS})|应该(?={_ENDS})|那?就?只有(?={_ENDS})|那就(?={_ENDS})"
+    rf"|(?:显然|无疑|肯定|一定|指向)(?={_ENDS})",
+    # 只有C符合
+    r"(?:只有|仅有?|唯有)(?:选项)?(?=[\s(]?[A-Z]\)?(?:选项|项)?(?:最?符合|满足|成立|能|可以|与))",
     # 故选, 应选, 选择, 我选, 选（A）
     r"选(?:择|取|出|定)?(?![项题])(?:答案|的?是|为)?",
     # 应该是, 应为, 我认为是, 而是, 就是, 可能是
@@ -69,7 +80,8 @@ _ZH_CUES_BY_SIGN = (
     r"倾向于?(?:选择?)?|(?:故|应|所以|因此)填",
     # 不是A，是B
     r"(?:不是|并非|不选)[^。;\n]{1,6}[,;]\s*(?:而?是|而?选)",
-    r"(?:不对|不是|错了|更正|纠正|改选)[,:。]?\s*(?:应该|应)?(?:是|为)|(?:改|更正|修正|纠正)(?:为|成)了?",
+    r"(?:(?:不对|不是|错了|更正|纠正|改选)[,:。]?|(?<![^\s?!。,;])不[,:。])\s*(?:应该|应)?(?:是|为)"
+    rf"|(?:改|更正|修正|纠正)(?:为|成)了?|(?:更正|修正|纠正|改正|订正)后?:(?={_ENDS})",
 )
 _COULD = r"(?:could|might|may|can)(?: also| well)? be"
 _IS = (
@@ -111,13 +123,19 @@ _EN_CUES = (
     r"(?:\s+(?:the\s+)?(?:answer|option|choice|letter))?",
     # So, B.   Therefore (C)
     r"(?:so|thus|therefore|hence|consequently|ultimately|conclusion|overall|in short"
-    r"|(?<!or )(?:definitely|probably|certainly|clearly|obviously|apparently|perhaps|maybe|surely))\b[,:]?"
+    r"|(?<!or )(?:definitely|probably|(?:most |very )?likely|certainly|clearly|obviously|apparently|perhaps"
+    r"|maybe|surely))\b[,:]?"
     r"(?:\s+(?:it is|it's|it must be|we get|we have|that is|that's))?(?=\W*[A-Z]\W*(?:$|\n))",
     rf"(?:it['’]?s|it (?:is|must be|has to be|should be|would be|{_COULD})|that (?:is|would be)|that['’]?s|must be"
     r"|has to be|actually|rather|instead)\b[,:]?(?:\s+(?:option|choice|letter))?(?=\W*[A-Z](?:\W*(?:$|\n)|[.,;!)]))",
     # That leaves C.
     r"(?:(?:that|this|which|it|[A-Z]) leaves|leaving|left with)\b(?:\s+(?:us|me|with|only|just|the|option))"
     r"{0,4}(?=\W*[A-Z](?:\W*(?:$|\n)|[.,;!)]))",
+    # ... no wait, B
+    r"(?:no|wait)(?:[,.\s]+wait)?,\s*(?:it['’]s\s|it is\s)?(?=\W{0,3}[A-Z](?:\W*(?:$|\n)|[.,;!)]))",
+    # Only C fits.
+    r"only\b(?:\s+(?:option|choice))?(?=\s+[(]?[A-Z][)]?\s+"
+    r"(?:fits|works|matches|satisfies|holds|remains|makes sense)\b)",
     # not A but B
     r"but\b(?=\W*[A-Z]\W*(?:$|\n|[.,;]))",
 )
@@ -160,7 +178,7 @@ _LISTED = (
     rf"|[ \t]*{_QUOTE_AFTER}[)\]}}]{_QUOTE_AFTER}[ \t]*(?:[,;][ \t]*[(\[]?|[(\[]|(?=[A-Z][)\]]))){_QUOTE_BEFORE}"
 )
 _NO_VERDICT = (
-    r"(?!\s*[)\]]?\s*(?:选项|项|的|是|为|都|均|也|虽|则|不|错|误|有误|正确|对|符|中|会|只|has\b|have\b|is\b|are\b|was\b|were\b"
+    r"(?!\s*[)\]]?\s*(?:\((?:不|错|误)|选项|项|的|是|为|都|均|也|虽|则|不|错|误|有误|正确|对|符|中|会|只|has\b|have\b|is\b|are\b|was\b|were\b"
     r"|does\b|do\b|can\b|would\b|['’]s\b|(?:和|与|、)\s*[A-Z]\s*(?:选项|项)?(?:都|均|皆)?(?:错|不|有误|误)))"
 )
 # Between letters of which one verdict is given: A和B正确.
@@ -168,6 +186,9 @@ _BOTH = r"\s*[)\]]?\s*(?:[、/&]|,?\s*\band\b|和|与|及|以及)\s*(?:选项|op
 # Nothing of it is given back, lest a thousand blank lines be read a thousand times: `(?<=\s)` asks for a blank in it.
 _AFTER_ITEM = r"""[)\]"'”’]*+\s*+"""
 
+# Before a cue, or after a letter: that the choice is one of several. 要么选A，要么选B; 选A也行，选B也行
+HEDGED_BEFORE = later_pattern(r"(?:可能|也许|或许|大概|要么|或者?)(?:会|要|应该?)?\s*$")
+HEDGED_AFTER = later_pattern(r"\W{0,2}(?:选项|项)?也(?:行|可|能|没问题)")
 HEDGED = later_pattern(r"可能|也许|或许|大概|could|might|may\b|maybe|perhaps")
 # A/B leaves a choice; A/B/D is a list.
 OPEN = later_pattern(r"或|还是|\bor\b|\bvs|^[^/]*/[^/]*$")
@@ -189,12 +210,21 @@ NOUN_AFTER = later_pattern(
 )
 # After the article or the pronoun that A and I may be: words that can follow an answer.
 ANSWER_GOES_ON = later_pattern(
-    r"\s+(?:because|since|as|for|which|so|due|with|given|and|but|not|rather|in|based|according|here|from|that|is)\b"
+    r"\s+(?:because|since|as|for|which|so|due|with|given|and|but|not|rather|in|based|according|here|from|that|is|fits|works|matches|satisfies|holds|remains|makes)\b"
+)
+# None of the options A, B, C, D is correct
+NONE_BEFORE = later_pattern(
+    r"(?:\b(?:none|neither|no(?:ne)? one)\b|没有(?:一个|一项|任何)?)[^.。;\n]{0,60}$", re.IGNORECASE
 )
 # Before a cue: what makes the claim a denial, a supposition, or somebody else's.
 DENIED_BEFORE = later_pattern(
     r"(?:(?<![无非])不(?:能|应|应该|该|可|可以|会|要|宜|必|用|再|敢|想|得)?(?:再|直接|轻易)?|别|勿|莫|误|错|排除|难以|无法"
-    r"|没有|未|防止|避免)\s*$"
+    r"|没有|未|防止|避免|(?:没有|缺乏|无)(?:证据|理由|依据|把握)[^\s,。;]{0,4}|难以?说|不敢说|不(?:代表|意味着|等于|确定|认为|觉得))\s*$"
+    # I don't think the answer is A
+    r"|(?:\bnot\s+|n['’]t\s+)(?:think|believe|feel|say|agree|mean|claim|sure|certain)(?:\s+(?:that|if|whether))?(?:\s+the)?"
+    r"(?:\s+correct|\s+right)?\s*$"
+    # Let us look at each option: A. ...
+    r"|\b(?:each|every|all|these|those|following|remaining|other)(?:\s+of\s+the(?:se)?)?(?:\s+answer)?\s+$"
     r"|(?:\b(?:not|never|cannot|without|avoid|neither|rather than|instead of|nor|do not)|n['’]t)"
     r"\s+(?:to\s+|be\s+|just\s+|simply\s+)?$",
     re.IGNORECASE,
@@ -224,8 +254,8 @@ _RESULT = (
 _RIGHT = (
     r"(?:(?:选项|项|说法)?(?:的?(?:说法|描述|表述|内容|答案|做法))?"
     r"(?:是|则|都|均|也|才|显然|明显|完全|最|更|相对|比较|很|应该|应|为)*"
-    r"(?:正确|对(?![应比于称象话方面待照立])|符合(?:题意|题目|要求|条件|文意|原文|史实|事实|语境|题干)|成立|合理|恰当|合适|准确"
-    r"|(?<=最)(?:符合|贴切|能(?:体现|说明|反映|表现|概括|表达|代表|支持))|没错|无误|没有(?:错误?|问题)|满足(?:题意|题目|要求|条件|题设)|当选(?=\W|$))"
+    r"(?:正确(?!与否|率|性)|对(?=[\W_A-Z]|$|的(?!\w)|了|吧|且|而|但)|符合(?:题意|题目|要求|条件|文意|原文|史实|事实|语境|题干)|成立|合理|恰当|合适|准确"
+    r"|(?<=[最更])(?:好|优)(?=\W|$)|(?<=最)(?:符合|贴切|能(?:体现|说明|反映|表现|概括|表达|代表|支持))|没错|无误|没有(?:错误?|问题)|满足(?:题意|题目|要求|条件|题设)|当选(?=\W|$))"
     rf"|(?i:(?<=\s)(?:is|are|was|seems|appears|looks|must be)\s+{_ADVERBS}(?:the only |the )?(?:most |more |the more )?"
     r"(?:correct|right|true|better|accurate|valid|best|appropriate|suitable)\b"
     r"|(?<=\s)(?:best |most closely )(?:fits|matches|describes|answers|explains|represents|completes|reflects)\b"
@@ -253,7 +283,7 @@ _VERDICT_ENDS = (
 )
 NOT_ALL = later_pattern(r"(?:不是|并非|未必|不|非|not)\s*$", re.IGNORECASE)
 # In the cue of a claim that takes back the one before.
-CORRECTS = later_pattern(r"不|改|更正|修正|纠正|错|而|\b(?:actually|rather|instead|but)\b", re.IGNORECASE)
+CORRECTS = later_pattern(r"不|改|更正|修正|纠正|订正|错|而|\b(?:actually|rather|instead|but|no|wait)\b", re.IGNORECASE)
 STRONG_WORD = later_pattern(r"答案|answer|正确|correct|right|best|选", re.IGNORECASE)
 ANSWER_WORD = later_pattern(r"答案|answer", re.IGNORECASE)
 # Where a base model goes on with the next question of its own.
@@ -270,9 +300,25 @@ _BULLET = (
     r"(?:[.、:)](?![^\n]*(?:错|对|正确|[√×]|(?i:correct|wrong|true|false)))[^\n]*)?(?=\n|$)"
 )
 LETTER_LINES = later_pattern(rf"(?:(?<=:)|\A)(?:{_BULLET}){{2,}}")
-_LISTED_OPTION = r"[A-Z][.、)]\s?(?:(?!错|对|正确|符合|[√×]|(?i:correct|wrong|true|false|right))[^\n。;,A-Z]){1,60}"
-_LISTED_OPTIONS = later_pattern(rf"(?<=[:是为有])\s*{_LISTED_OPTION}(?:\s*[;,、\n]\s*{_LISTED_OPTION})+")
+_LISTED_OPTION = (
+    r"[A-Z][.、)]\s?(?:(?!错|对|正确|符合|[√×]|(?i:correct|wrong|true|false|right)|[A-Z][.、)])[^\n。;,]){1,60}"
+)
+_LISTED_OPTIONS = later_pattern(
+    rf"(?:(?<=[:是为有选择括项】\[])|(?<=\bare)|(?<=\bis))\s*{_LISTED_OPTION}(?:\s*[;,、\n]\s*{_LISTED_OPTION})+"
+)
 _VERDICT_WORD = later_pattern(r"[√×]|错|正确|correct|false|true", re.IGNORECASE)
+# 选项A，选项B; “A”和“C”; A项、C项; (A); (C); A+C; a letter a line. Behind a comma, a semicolon or a line break a label
+# goes on with the list only where nothing is said of it.
+_IN_MARKS = (
+    r"""(?:[(\[【"'“‘「『]\s?)?(?:选项\s?|(?i:\boptions?)\s)?(?<![A-Za-z0-9])[A-Z](?![A-Za-z0-9]|['’][A-Za-z])(?:选项|项)?"""
+    r"""(?:\s?[)\]】"'”’」』])?"""
+)
+_TIED = r"\s?(?:[、/&+]|,?\s?\band\b|,?(?:以及|和|与|及))\s?"
+_GOES_ON = (
+    rf"\s?[,;\n]\s*(?={_IN_MARKS}(?:{_TIED}{_IN_MARKS}){{0,25}}\s*"
+    r"(?:[。!)\]】}<√]|[,;.](?!\s?(?!共|其|因|故|所以|选项[A-Z])[^\W\d_A-Z])|\((?:多选|共)|$|\n))"
+)
+_MARKED_LIST = later_pattern(rf"{_IN_MARKS}(?:(?:{_TIED}|{_GOES_ON}){_IN_MARKS}){{1,25}}")
 _OPTION_LINE = later_pattern(r"\s*\W{0,3}([A-Z])[.、)]\s?[^\n]*")
 
 
@@ -280,6 +326,7 @@ def as_one_list(text: str, labels: str) -> str:
     """Several chosen options, each with its text or in a line of its own, as `A, C`; all else as it is."""
     text = LETTER_LINES.sub(one_line, text)
     text = _LISTED_OPTIONS.sub(lambda match: " " + ", ".join(re.findall(r"([A-Z])[.、)]", match.group())), text)
+    text = _MARKED_LIST.sub(_bare_labels, text)
     if re.fullmatch(r"\W*[A-Z](?:\s*[;|+]\s*[A-Z])+\W*", text):
         return re.sub(r"[;|+]", ",", text)
     lines = [_OPTION_LINE.fullmatch(line) for line in text.splitlines() if line.strip()]
@@ -304,6 +351,17 @@ def one_line(match: re.Match[str]) -> str:
     return (
         " " + ", ".join(re.findall(r"(?:\A|\n)\s*\W*(?:\d+\W+)?(?:选项|(?i:option)\s)?([A-Z])", match.group())) + "\n"
     )
+
+
+def _bare_labels(match: re.Match[str]) -> str:
+    """The labels of a list without marks and words around them; A/B stays a choice that is left open."""
+    written = match.group()
+    found = re.findall(r"(?<![A-Za-z])[A-Z](?![A-Za-z])", written)
+    # Brackets around the whole list stay, so that they are closed where they were opened.
+    opened, closed = written[0] in "([【", written[-1] in ")]】"
+    around_each = opened and bool(re.match(r"\W\s?(?:选项|(?i:options?)\s)?[A-Z](?:选项|项)?\s?[)\]】]", written))
+    listed = ("/" if written.count("/") == len(found) - 1 else "、").join(found)
+    return listed if around_each else written[0] * opened + listed + written[-1] * closed
 
 
 # The reply says that the question asks for the option that is wrong.
@@ -415,7 +473,7 @@ def patterns_for(labels: str) -> Patterns:
         ending=re.compile(rf"(?:[。!]|(?<![A-Z])[.;]|\.(?=\s))\s*[(\[]?{group}[)\]]?[\s.。!]*$"),
         beginning=re.compile(
             rf"^[\"'“‘(\[【√\s]*(?:选项|选|(?i:option|choice)\s+)?{group}[\"'”’]*\s*(?:[)\]】]\s*)?"
-            r"(?:[.、:,;。)\]】]|$|\n|(?<=\s)(?=[^\W\dA-Za-z_])|(?=(?:选项|项)(?:\W|$|因为|由于|吧)|因为|由于|理由|解析|全选|都选)"
+            r"(?:[.、:,;。)\]】]|$|\n|\s?√\s*\Z|(?<=\s)(?=[^\W\dA-Za-z_])|(?=(?:选项|项)(?:\W|$|因为|由于|吧)|因为|由于|理由|解析|全选|都选)"
             r"|[-–—]{1,2}\s+(?![A-Z]\b)|(?<=\s)(?:because|since)\b|\([^()\n]{2,80}\)[\s.。]*\Z)"
         ),
         judged=re.compile(rf"{group}{_AFTER_ITEM}{_RIGHT}"),
@@ -445,7 +503,7 @@ def patterns_for(labels: str) -> Patterns:
         in_line=re.compile(rf"{edge}({one})[)\]】]?\s?[.、:)](?!\s*[(\[【]?{one}(?![A-Za-z0-9]))"),
         # In front of an option's text: A. (A) 【A】, and A before a Chinese word.
         option_mark=re.compile(
-            rf"(?:[(\[【]\s?(?P<bracketed>{one})\s?[)\]】]|{edge}(?P<plain>{one})(?:\s?[.、:)](?=\s*\S)(?!\s*[(\[【]?{one}(?![A-Za-z0-9]))|\s(?=[\u4e00-\u9fff])))"
+            rf"(?:选项\s?|\b(?i:option|choice)\s)?(?:[(\[【]\s?(?P<bracketed>{one})\s?[)\]】]|{edge}(?P<plain>{one})(?:\s?[.、:)](?=\s*\S)(?!\s*[(\[【]?{one}(?![A-Za-z0-9]))|\s(?=[\u4e00-\u9fff])))"
         ),
     )
 

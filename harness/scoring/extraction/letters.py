@@ -78,7 +78,10 @@ def _decide(reply: str, labels: str, choices: tuple[str, ...], several: bool) ->
     answer = own_turn(strip_reasoning(reply)[0])
     patterns = patterns_for(labels)
     for content in reversed([*answer_tags(answer), *boxed(answer)]):
-        claim = _set_apart(plain_text(content).strip(), patterns, choices)
+        given = plain_text(content).strip()
+        if several:  # read as what a cue with a colon announces
+            given = cues.as_one_list(f":{given}", labels).lstrip(": ")
+        claim = _set_apart(given, patterns, choices)
         if claim is not None:
             return claim
     text = plain_text(answer)
@@ -142,7 +145,7 @@ def _conclusions(text: str, patterns: Patterns) -> Iterator[_Claim]:
             # An option that does not exist is an answer all the same, and takes the place of an earlier one.
             yield _Claim(match.start("found"), (), open=True, start=match.start(), end=match.end("found"))
     for match in patterns.result.finditer(text):
-        if not cues.DENIED_BEFORE.search(_before(text, match.start())):
+        if not _denied(text, match.start()):
             yield _claim(match, patterns)
     yield from _lone_letters(text, patterns)
 
@@ -174,6 +177,12 @@ def _counts(text: str, match: re.Match[str]) -> bool:
     return not any(pattern.search(before) for pattern in (cues.DENIED_BEFORE, cues.SUPPOSED_BEFORE, cues.OTHERS_BEFORE))
 
 
+def _denied(text: str, place: int) -> bool:
+    """Whether what is said of the option at a place is said to be untrue, of it or of all options."""
+    none = cues.NONE_BEFORE.search(text, max(0, place - 80), place)
+    return bool(none or cues.DENIED_BEFORE.search(_before(text, place)))
+
+
 def _before(text: str, place: int) -> str:
     return text[max(0, place - _CONTEXT) : place]
 
@@ -196,7 +205,11 @@ def _claim(match: re.Match[str], patterns: Patterns, offset: int = 0) -> _Claim:
     written = match["found"]
     letters = cues.JOINING_WORDS.sub(" ", written).upper()
     chosen = tuple(dict.fromkeys(char for char in letters if char in patterns.labels))
-    hedged = bool(cues.HEDGED.search(match.groupdict().get("cue") or ""))
+    hedged = bool(
+        cues.HEDGED.search(match.groupdict().get("cue") or "")
+        or cues.HEDGED_BEFORE.search(_before(match.string, match.start()))
+        or cues.HEDGED_AFTER.match(match.string, match.end("found"))
+    )
     undecided = bool(cues.OPEN.search(written) or patterns.open_after.match(match.string, match.end("found")))
     start, end = match.start() + offset, match.end("found") + offset
     return _Claim(match.start("found") + offset, chosen, undecided, hedged, start, end)
@@ -272,11 +285,7 @@ def _bare_list(text: str, patterns: Patterns) -> tuple[str, ...]:
 
 def _judged(text: str, patterns: Patterns, several: bool) -> _Claim | None:
     """The options that are called right, if that is one alone, or several are asked for."""
-    right = [
-        _claim(match, patterns)
-        for match in patterns.judged.finditer(text)
-        if not cues.DENIED_BEFORE.search(_before(text, match.start()))
-    ]
+    right = [_claim(match, patterns) for match in patterns.judged.finditer(text) if not _denied(text, match.start())]
     labels = tuple(dict.fromkeys(label for claim in right for label in claim.labels))
     if labels:
         return _Claim(right[-1].place, labels) if several or len(labels) == 1 else None
