@@ -3,8 +3,9 @@
 from __future__ import annotations
 
 import asyncio
+import heapq
+import itertools
 import random
-import selectors
 from collections import deque
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass, field
@@ -22,23 +23,38 @@ from harness_plugins.models.openai.pace import Pace
 from harness_plugins.models.openai.received import Received
 
 
-class Instant(selectors.SelectSelector):
-    """Waits by moving the clock."""
+class SimulatedLoop(asyncio.SelectorEventLoop):
+    """Waits by moving the clock, and looks at no socket: there is none."""
 
-    now = 0.0
+    def __init__(self) -> None:
+        self.now, self._timers, self._number = 0.0, list[tuple[float, int, asyncio.TimerHandle]](), itertools.count()
+        super().__init__()
 
-    def select(self, timeout: float | None = None) -> list[Any]:
-        self.now += max(0.0, timeout or 0.0)
-        return super().select(0)
+    def time(self) -> float:
+        return self.now
+
+    def call_at(self, when: float, callback: Callable[..., object], *args: Any, context: Any = None) -> Any:
+        timer = asyncio.TimerHandle(when, callback, args, self, context)
+        heapq.heappush(self._timers, (when, next(self._number), timer))
+        return timer
+
+    def _run_once(self) -> None:
+        ready, timers = self._ready, self._timers  # type: ignore[attr-defined]
+        if not ready:
+            self.now = max(self.now, timers[0][0])
+        while timers and timers[0][0] <= self.now + 1e-9:
+            ready.append(heapq.heappop(timers)[2])
+        for _ in range(len(ready)):
+            handle = ready.popleft()
+            if not handle.cancelled():
+                handle._run()
 
 
 def simulated(work: Callable[[Callable[[], float]], Any]) -> Any:
     """The result of `work`, a coroutine that is given the clock."""
-    selector = Instant()
-    loop = asyncio.SelectorEventLoop(selector)
-    loop.time = lambda: selector.now  # type: ignore[method-assign]
+    loop = SimulatedLoop()
     try:
-        return loop.run_until_complete(work(lambda: selector.now))
+        return loop.run_until_complete(work(loop.time))
     finally:
         loop.close()
 
