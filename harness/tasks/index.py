@@ -86,10 +86,10 @@ def read_folder(folder: Path, package: str, cache_dir: Path) -> list[TaskEntry]:
             now.setdefault(path, _stamp(path))
             row = _read_row(Path(path))
         fresh[path] = row
-    if fresh != known:
-        needed = dict.fromkeys(file for row in fresh.values() for file in row["files"])
-        stamps = {file: now.get(file) or _stamp(file) for file in needed}
-        kept = {"version": _VERSION, "stamps": stamps, "rows": fresh}
+    needed = dict.fromkeys(file for row in fresh.values() for file in row["files"])
+    found = {file: now.get(file) or _stamp(file) for file in needed}
+    if fresh != known or found != stamps:  # a checkout may leave other times with the same text
+        kept = {"version": _VERSION, "stamps": found, "rows": fresh}
         data = json.dumps(kept, ensure_ascii=False).encode("utf-8", "surrogatepass")
         with contextlib.suppress(OSError, SaveError):  # a folder that cannot be written costs time, nothing else
             cache_file.parent.mkdir(parents=True, exist_ok=True)
