@@ -13,6 +13,8 @@ import pytest
 
 # The models of the tests are so small that threads cost more than they bring; two cores run four times as long.
 os.environ.setdefault("OMP_NUM_THREADS", "1")
+# Where a test wants two, on cores that others use, the one that waits sleeps: it would take all the time of the other.
+os.environ.setdefault("OMP_WAIT_POLICY", "PASSIVE")
 # Tables are cut to the terminal, and where there is none, to what the system takes for one.
 os.environ["COLUMNS"] = "160"
 # Tests start a hundred commands, and each would compile the same sources anew.
