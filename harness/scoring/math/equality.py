@@ -52,6 +52,7 @@ def math_equal(
         return True  # 2 N and 2N: whatever the letter is
     if not first or not second or max(len(first), len(second)) > LONGEST:
         return False
+    first, second = _like(first, second), _like(second, first)
     ratio = unit_ratio(first_unit, second_unit)
     if ratio is None:
         return False
@@ -62,6 +63,12 @@ def math_equal(
         return _numbers_equal(first, left, second, right, allowed, ratio)
     request = {"first": first, "second": second, "ratio": str(ratio), "tolerance": tolerance, "absolute": absolute}
     return bool(_worker.ask(request, seconds)["equal"])
+
+
+def _like(text: str, other: str) -> str:
+    """2,101 as 2, 101 where the other one has several values: as a number it could not be equal."""
+    several = re.search(r",|\\lor|\\lbrace", other) and _number(other) is None
+    return text.replace(",", ", ") if several and re.fullmatch(r"[^,]*(?<!\d)\d{1,3}(?:,\d{3})+", text) else text
 
 
 class _Allowed(NamedTuple):

@@ -37,6 +37,9 @@ _WORDS_BEFORE = later_pattern(
 )
 _SAYS_NOT = later_pattern(r"[不非没未]|\b(?:not|no|never|isn)\b", re.IGNORECASE)
 _WORDS_ALONE = later_pattern(r"[^\d=<>\\^_+*/|(){}\[\]-]*")
+_NUMBERS_IN_BRACKETS = later_pattern(
+    r"([(\[]|\\lbrace)(\s*-?\d{1,15}(?:\.\d{1,15})?(?:,\s*-?\d{1,15}(?:\.\d{1,15})?){1,30}\s*)([)\]]|\\rbrace)"
+)
 _REALS = later_pattern(r"\\math(?:bb|bf)\s*\{?\s*R\s*\}?|\\R(?![A-Za-z])|ℝ")
 # 0.1\overline{6}, 0.\dot{3}, 0.\dot{1}4\dot{2}
 _RECURRING = later_pattern(
@@ -183,6 +186,7 @@ def prepare(text: str) -> tuple[str, str | None]:
     text = re.sub(r"(?<![A-Za-z\\])and(?![A-Za-z])|以及|和|且", " , ", text)
     text = _WORDS_BEFORE.sub("", text) if not _SAYS_NOT.search(text) else text
     text = re.sub(r"(?<=\d) +(?=\d{3}(?:\D|$))(?!\d{3}\s*/)", "", text).strip().rstrip(".,;:").strip()
+    text = _NUMBERS_IN_BRACKETS.sub(_apart, text)
     # The argument belongs to the name: f(x)=x^2 is f_{x}=x^2, and f(1)=2 is not f(2)=2.
     text = re.sub(r"^([fghFGHP])('{0,3})\s*\(([A-Za-z]|-?\d{1,3})\)\s*=(?!.*=)", r"\1_{\3}\2=", text)
     if unit is None:
@@ -192,6 +196,16 @@ def prepare(text: str) -> tuple[str, str | None]:
         elif (counted := _COUNTED.fullmatch(text)) and not _MORE_OR_LESS.search(counted["what"]):
             text = counted["number"]
     return text.strip(), unit or (_CURRENCIES[currency["sign"] or currency["code"]] if currency else None)
+
+
+def _apart(match: re.Match[str]) -> str:
+    """(2,101) as (2, 101): a comma in a point, an interval or a set stands between numbers, and not within one.
+
+    It is within one where others have a blank behind them, {1,234, 5,678}, and where the number would begin with 0.
+    """
+    body = match[2]
+    grouped = re.search(r",\s*0\d", body) or (re.search(r",\s", body) and re.search(r",\S", body))
+    return match.group() if grouped else match[1] + body.replace(",", ", ") + match[3]
 
 
 def _amount(text: str) -> tuple[str, str | None] | None:
