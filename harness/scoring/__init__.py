@@ -8,6 +8,7 @@ from harness.patterns import find_all, replace_all
 from harness.scoring import sandbox
 from harness.scoring.extraction.code_blocks import fenced_blocks, program_in
 from harness.scoring.extraction.final_answers import (
+    answer_tags,
     boxed,
     chinese_number,
     choice_letter,
@@ -72,6 +73,7 @@ __all__ = [
     "acebench_notices",
     "against_chance",
     "all_right",
+    "answer_tags",
     "arithmetic_value",
     "averaged",
     "boxed",

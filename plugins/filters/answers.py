@@ -10,7 +10,7 @@ import string
 from collections.abc import Sequence
 
 from harness import Filter, Sample, hookimpl
-from harness.scoring import boxed, choice_letter, choice_letters, final_number, gold_texts, strip_reasoning
+from harness.scoring import answer_tags, boxed, choice_letter, choice_letters, final_number, gold_texts, strip_reasoning
 
 Replies = Sequence[str | None]
 
@@ -59,11 +59,11 @@ class LastNumber(Filter):
 class MathAnswer(Filter):
     """The expression that a reply gives as its answer, for `math_equal`. Reasoning is left out.
 
-    What the last `\\boxed{}` holds (of several side by side, all of them); else what follows the last cue (答案是,
-    "answer is", ####) on its line; else a reply that is one line of mathematics; else the last formula between dollar
-    signs; else the number at which it arrives. words: an answer may also be in words, which is what a reply of one line
-    without numbers or formulas is. letters: of options; where the gold is one of them, the letter that the reply
-    chooses (sets of both kinds).
+    What the last `\\boxed{}` holds (of several side by side, all of them); else what the last `<answer>` does; else
+    what follows the last cue (答案是, 答：, "answer is", ####) on its line; else a reply that is one line of
+    mathematics; else the last formula between dollar signs; else the number at which it arrives. words: an answer may
+    also be in words, which is what a reply of one line without numbers or formulas is. letters: of options; where the
+    gold is one of them, the letter that the reply chooses (sets of both kinds).
     """
 
     name = "math_answer"
@@ -84,6 +84,8 @@ class MathAnswer(Filter):
             return line or None
         if boxes := boxed(reply):
             return _boxes_at_the_end(reply, boxes) or None
+        if tags := answer_tags(reply):
+            return self._read(tags[-1]) or tags[-1].strip() or None
         if cues := _CUE.findall(reply):
             after = _REASON.split(_BOLD.sub(lambda match: match[1] or "", cues[-1]).strip(), maxsplit=1)[0].rstrip(
                 "。．.* "
@@ -117,9 +119,12 @@ def _boxes_at_the_end(reply: str, boxes: Sequence[str]) -> str:
 _BESIDE = re.compile(r"\}[ \t,，、;；$)\\]*(?:and|or|和|或|与|以及)?[ \t$(\\]*\\(?:boxed|fbox)\s*\{\s*")
 # **5**, and the ** with which **Answer:** ends; not 2**10.
 _BOLD = re.compile(r"(?<![\w)}])\*\*(?=[^\s*])([^*\n]+)(?:\*\*|$)|\A\*\*(?=\s)")
-_REASON = re.compile(r"\s*[,，;；(（]?\s*(?:因为|由于|\bbecause\b|\bsince\b)")
+_REASON = re.compile(
+    r"\s*[,，;；(（]?\s*(?:因为|由于|\bbecause\b|\bsince\b|而不是|而非|不是|\b(?:and )?not (?=[$\\\d-]))"
+)
 _CUE = re.compile(
-    r"(?:答案(?:应该|应)?(?:是|为|為|:|：)|\banswers?(?: is| are|:)|####)[:：]?\s*(\S[^\n]*)", re.IGNORECASE
+    r"(?:答案(?:应该|应)?(?:是|为|為|:|：)|(?<![回解应问作])答[:：]|\banswers?(?: is| are|:)|####)[:：]?\s*(\S[^\n]*)",
+    re.IGNORECASE,
 )
 _FORMULA = re.compile(r"\$\$(.+?)\$\$|\$(.+?)\$|\\\((.+?)\\\)|\\\[(.+?)\\\]", re.DOTALL)
 _COMMAND = re.compile(r"\\[A-Za-z]+")

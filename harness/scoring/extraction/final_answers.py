@@ -12,11 +12,12 @@ from __future__ import annotations
 
 from harness.reasoning import strip_reasoning
 from harness.scoring.extraction.letters import choice_letter, choice_letters
-from harness.scoring.extraction.markup import boxed
+from harness.scoring.extraction.markup import answer_tags, boxed
 from harness.scoring.extraction.numbers import final_number, numbers_in
 from harness.scoring.extraction.numerals import chinese_number
 
 __all__ = [
+    "answer_tags",
     "boxed",
     "chinese_number",
     "choice_letter",

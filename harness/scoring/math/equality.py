@@ -22,6 +22,7 @@ from harness.scoring.math.normalise import LONGEST, prepare, rational, unit_rati
 SECONDS = 2.0
 _FLOAT_DIGITS = 15  # that a floating-point number holds at least
 _WORDS = re.compile(r"[^\W\d_]{4,}|(?<=\d)(?:AM|PM)\b")
+_GROUPED = re.compile(r"[^,]*(?<!\d)\d{1,3}(?:,\d{3})+(?:\.\d+)?")
 _worker = LimitedWorker("harness.scoring.math.worker", "compares mathematics")
 
 
@@ -67,8 +68,8 @@ def math_equal(
 
 def _like(text: str, other: str) -> str:
     """2,101 as 2, 101 where the other one has several values: as a number it could not be equal."""
-    several = re.search(r",|\\lor|\\lbrace", other) and _number(other) is None
-    return text.replace(",", ", ") if several and re.fullmatch(r"[^,]*(?<!\d)\d{1,3}(?:,\d{3})+", text) else text
+    several = re.search(r",|\\lor|\\lbrace", other) and not _GROUPED.fullmatch(other)
+    return text.replace(",", ", ") if several and _GROUPED.fullmatch(text) else text
 
 
 class _Allowed(NamedTuple):

@@ -280,7 +280,7 @@ def _recurring(match: re.Match[str]) -> str:
 def _text_unit(text: str) -> tuple[str, str | None]:
     """Take `\\text{ cm}^2` off the end, and turn other `\\text{}` into its words."""
     match = re.search(r"\\(?:text|mbox|textrm)\s*\{([^{}]*)\}\s*(\^\s*\{?\s*([23])\s*\}?)?\s*\.?\s*$", text)
-    if match and match.start():
+    if match and re.search(r"[^\s=:]\s*$", text[: match.start()]):
         name = match[1].strip() + (f"^{match[3]}" if match[3] else "")
         if name in _UNITS or not re.search(r"[\d=]", name):
             return text[: match.start()], name if name in _UNITS else None
