@@ -68,7 +68,7 @@ def math_equal(
 
 def _like(text: str, other: str) -> str:
     """2,101 as 2, 101 where the other one has several values: as a number it could not be equal."""
-    several = re.search(r",|\\lor|\\lbrace", other) and not _GROUPED.fullmatch(other)
+    several = re.search(r",(?!\d{3}(?!\d))|\\lor|\\lbrace", other)
     return text.replace(",", ", ") if several and _GROUPED.fullmatch(text) else text
 
 
