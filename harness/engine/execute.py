@@ -177,8 +177,7 @@ class Executor:
     def generate(self, rows: Sequence[GenerateRow]) -> Iterator[Piece]:
         """Outcomes of all rows, each as soon as it is finished."""
         if beams := [row for row in rows if row.rule.num_beams > 1]:
-            room = BatchLimits(self.rows, memory.cached_tokens(self.device, self.cost))
-            yield from BeamGenerator(self.model, room, self.device, self.pad_token).run(beams)
+            yield from self.beam_generator().run(beams)
             rows = [row for row in rows if row.rule.num_beams == 1]
         if not rows:
             return
@@ -239,6 +238,11 @@ class Executor:
         scorer.plan_limits = self.limits.plan
         scorer.verify = self._verify_score
         return scorer
+
+    def beam_generator(self) -> BeamGenerator:
+        """What searches with beams."""
+        room = BatchLimits(self.rows, memory.cached_tokens(self.device, self.cost))
+        return BeamGenerator(self.model, room, self.device, self.pad_token)
 
     def plain_generator(self) -> PlainGenerator:
         """What generates where prefixes are not shared."""

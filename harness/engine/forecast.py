@@ -31,7 +31,7 @@ def forecast(
     limits: PlanLimits | None = None,
 ) -> Forecast:
     """Plan the scoring and the generation of a run. copies: how many devices have the model and work at a time."""
-    from harness.engine.plain import BatchLimits, lengths_alone, padded_tokens
+    from harness.engine.plain import BatchLimits, lengths_alone, padded_batches
     from harness.engine.rate import matrix_rate
 
     scored = list(dict.fromkeys((s.inputs, s.start) for s in encoded.scores))
@@ -47,7 +47,7 @@ def forecast(
         room = batch_tokens(device, TokenCost.of(config, dtype.itemsize), keeps_cache=False)
         lengths = lengths_alone(encoded.scores, bool(config.is_encoder_decoder))
         lengths += [len(sequence.tokens) for sequence in encoded.generations]
-        planned = padded_tokens(lengths, BatchLimits(None, room))
+        planned = sum(padded_batches(lengths, BatchLimits(None, room)))
     return Forecast(
         requests=requests,
         tokens=sum(len(s.tokens) - 1 for s in encoded.scores) + sum(len(s.tokens) for s in encoded.generations),
@@ -64,8 +64,7 @@ def probed(outlook: Forecast, encoded: Encoded, original: Original) -> Forecast:
     from harness.engine.probe import probe
 
     quantised = getattr(original.config, "quantization_config", None) is not None
-    beams = any(dict(sequence.params.extra).get("num_beams", 1) != 1 for sequence in encoded.generations)
-    if quantised or beams or not (encoded.scores or encoded.generations):
+    if quantised or not (encoded.scores or encoded.generations):
         return outlook
     try:
         found = probe(encoded, original)

@@ -75,10 +75,10 @@ def cut_batches(items: Sequence[T], length: Callable[[T], int], limits: BatchLim
         yield batch
 
 
-def padded_tokens(lengths: Iterable[int], limits: BatchLimits) -> int:
-    """Tokens that go through a model for inputs of these lengths, padding included."""
+def padded_batches(lengths: Iterable[int], limits: BatchLimits) -> list[int]:
+    """Tokens of each batch that goes through a model for inputs of these lengths, padding included."""
     batches = cut_batches(sorted(lengths, reverse=True), lambda length: length, limits)
-    return sum(len(batch) * batch[0] for batch in batches)
+    return [len(batch) * batch[0] for batch in batches]
 
 
 def lengths_alone(scores: Sequence[ScoreSequence], is_encoder_decoder: bool) -> list[int]:

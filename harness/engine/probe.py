@@ -20,7 +20,7 @@ from harness.engine.generate import longest_slot
 from harness.engine.hearing import HearingDecoder
 from harness.engine.image_prompts import FIRST_ID
 from harness.engine.libraries import import_model_classes
-from harness.engine.plain import BatchLimits, GenerateRow, lengths_alone, padded_tokens
+from harness.engine.plain import BatchLimits, GenerateRow, lengths_alone, padded_batches
 from harness.engine.planned_scores import plan_scores
 from harness.engine.prompt_queue import plan_generations
 from harness.engine.sampling import sampling_rule
@@ -82,6 +82,10 @@ class _Part:
     tokens: int = 0
     unmade: int = 0
 
+    def __add__(self, other: _Part) -> _Part:
+        """Of both, one after the other."""
+        return _Part(self.seconds + other.seconds, self.tokens + other.tokens, max(self.unmade, other.unmade))
+
 
 def probe(encoded: Encoded, original: Original) -> StandInTimes:
     """Time a part of what is to be computed, on the processor."""
@@ -97,8 +101,10 @@ def probe(encoded: Encoded, original: Original) -> StandInTimes:
         shown = _showing(executor, encoded)
         shared = executor.attention is not None
         scoring = (_scoring if shared else _scoring_alone)(executor, encoded.scores)
-        asked = encoded.generations
+        searched, asked = _searched(encoded.generations)
         generating = (_generating if shared else _generating_alone)(executor, original, asked) if asked else _Part()
+        if searched:
+            generating += _searching(executor, original, searched)
         found.append(scoring.seconds + generating.seconds)
         weights.append(sum(each.numel() * each.element_size() for each in executor.model.parameters()))
         tokens += scoring.tokens + generating.tokens
@@ -178,14 +184,22 @@ def _scoring_alone(executor: Executor, sequences: Sequence[ScoreSequence]) -> _P
         return _Part()
     is_apart = executor.is_encoder_decoder
     limits = BatchLimits(executor.rows, memory.batch_tokens("cpu", executor.cost, keeps_cache=False))
-    planned = padded_tokens(lengths_alone(sequences, is_apart), limits)
+    planned = padded_batches(lengths_alone(sequences, is_apart), limits)
     part = _middle(sequences, is_apart)
-    computed = padded_tokens(lengths_alone(part, is_apart), limits)
+    computed = padded_batches(lengths_alone(part, is_apart), limits)
     _leave_blank(executor, part)
+    held = peak_memory()
     list(executor.score([part[:1]]))  # what is done once is not of the rate
     began = Seconds.now()
     list(executor.score([part]))
-    return _Part(Seconds.now().since(began) * (planned / max(1, computed)), computed)
+    took = Seconds.now().since(began)
+    unmade = _of_larger_batch(peak_memory() - held, max(computed), max(planned))
+    return _Part(took * (sum(planned) / max(1, sum(computed))), sum(computed), unmade)
+
+
+def _of_larger_batch(bytes_taken: int, tokens: int, most: int) -> int:
+    """What the largest batch, of `most` tokens, takes beyond one that took so many bytes for so many tokens."""
+    return int(bytes_taken * max(0.0, most / max(1, tokens) - 1))
 
 
 def _middle(sequences: Sequence[ScoreSequence], is_apart: bool) -> list[ScoreSequence]:
@@ -220,7 +234,8 @@ def _generating(executor: Executor, original: Original, sequences: Sequence[Gene
     # Where a prompt stands in several slots these share it, which the prompts of the run do not.
     distinct = min(slots, max(_PROMPTS, _GROWN_TOKENS * len(rows) // max(1, planned)))
     begin = (len(ordered) - min(distinct, len(ordered))) // 2
-    grown = [_grown(ordered[begin + index % min(distinct, len(ordered))], index, tokenizer) for index in range(slots)]
+    drawn = [ordered[begin + index % min(distinct, len(ordered))] for index in range(slots)]
+    grown = [_row(_longer(sequence, index), tokenizer, _STEPS) for index, sequence in enumerate(drawn)]
     _leave_blank(executor, (row.sequence for row in grown))
     _, steps, number = _generate(executor, grown, len(rows))
     full_steps = sum(sequence.max_new_tokens - 1 for sequence in ordered) / slots
@@ -233,12 +248,12 @@ def _generating(executor: Executor, original: Original, sequences: Sequence[Gene
 
 
 def _generating_alone(executor: Executor, original: Original, sequences: Sequence[GenerateSequence]) -> _Part:
-    """The same of a model that continues prompts in batches, each until the last of them ends: one in the middle."""
+    """The same of a model that continues prompts in batches, each until the last of them ends: one of middle size."""
     rows = [_row(sequence, original.tokenizer, sequence.max_new_tokens) for sequence in sequences]
-    batches = list(executor.plain_generator().batches(rows))
+    batches = sorted(executor.plain_generator().batches(rows), key=_padded)
     batch = [row.sequence for row in batches[len(batches) // 2]]
-    widths = [(len(each), len(each[0].sequence.tokens)) for each in batches]
     _leave_blank(executor, batch)
+    held = peak_memory()
     list(executor.generate([_row(batch[0], original.tokenizer, 1)]))  # what is done once is not of the rate
     generator = executor.plain_generator()
     began = Seconds.now()
@@ -246,9 +261,43 @@ def _generating_alone(executor: Executor, original: Original, sequences: Sequenc
     ended = Seconds.now()
     stepping = generator.begun or ended
     computed = len(batch) * len(batch[0].tokens)
-    prompts = stepping.since(began) * (sum(count * width for count, width in widths) / max(1, computed))
+    prompts = stepping.since(began) * (sum(map(_padded, batches)) / max(1, computed))
     steps = sum(max(row.sequence.max_new_tokens for row in each) - 1 for each in batches)
-    return _Part(prompts + ended.since(stepping) * (steps / _STEPS), computed + len(batch) * _STEPS)
+    unmade = _of_larger_batch(peak_memory() - held, computed, _padded(batches[-1]))
+    return _Part(prompts + ended.since(stepping) * (steps / _STEPS), computed + len(batch) * _STEPS, unmade)
+
+
+def _searched(sequences: Sequence[GenerateSequence]) -> tuple[list[GenerateSequence], list[GenerateSequence]]:
+    """Those that are answered by beam search, and the others."""
+    apart: tuple[list[GenerateSequence], list[GenerateSequence]] = ([], [])
+    for sequence in sequences:
+        apart[sampling_rule(sequence.params, None).num_beams == 1].append(sequence)
+    return apart
+
+
+def _searching(executor: Executor, original: Original, sequences: Sequence[GenerateSequence]) -> _Part:
+    """The same of beam search: a batch of middle size whose prompts are as long as in the middle of their answers."""
+    generator, tokenizer = executor.beam_generator(), original.tokenizer
+    rows = [_row(sequence, tokenizer, sequence.max_new_tokens) for sequence in sequences]
+    batches = sorted(generator.batches(rows), key=_padded)
+    batch = batches[len(batches) // 2]
+    grown = [_longer(row.sequence, row.sequence.request) for row in batch]
+    held = peak_memory()
+    list(generator.run([_row(grown[0], tokenizer, 1)]))  # what is done once is not of the rate
+    began = Seconds.now()
+    list(generator.run([_row(sequence, tokenizer, 1 + _STEPS) for sequence in grown]))
+    ended = Seconds.now()
+    stepping = generator.begun or ended
+    computed = sum(len(sequence.tokens) for sequence in grown)
+    prompts = stepping.since(began) * (sum(map(_padded, batches)) / max(1, computed))
+    steps = sum(max(row.sequence.max_new_tokens for row in each) - 1 for each in batches)
+    unmade = _of_larger_batch(peak_memory() - held, _padded(batch), _padded(batches[-1]))
+    return _Part(prompts + ended.since(stepping) * (steps / _STEPS), computed + len(batch) * _STEPS, unmade)
+
+
+def _padded(batch: Sequence[GenerateRow]) -> int:
+    """Tokens of the prompts of a batch, the longest first, padding included."""
+    return len(batch) * len(batch[0].sequence.tokens)
 
 
 def _generate(executor: Executor, rows: list[GenerateRow], of: int) -> tuple[Seconds, Seconds, int]:
@@ -265,15 +314,16 @@ def _generate(executor: Executor, rows: list[GenerateRow], of: int) -> tuple[Sec
     return stepping.since(began), ended.since(stepping), max(lane.taken for lane in generator.lanes)
 
 
-def _grown(sequence: GenerateSequence, request: int, tokenizer: Any) -> GenerateRow:
-    """A row whose prompt goes on with half of an answer, of words that stand in it already."""
+def _longer(sequence: GenerateSequence, request: int) -> GenerateSequence:
+    """A prompt that goes on with half of an answer, of words that stand in it already."""
     words = tuple(token for token in sequence.tokens if token < FIRST_ID) or sequence.tokens
     half = (words * (1 + sequence.max_new_tokens // max(1, len(words))))[: sequence.max_new_tokens // 2]
-    return _row(replace(sequence, tokens=(*sequence.tokens, *half), request=request), tokenizer, _STEPS)
+    return replace(sequence, tokens=(*sequence.tokens, *half), request=request)
 
 
 def _row(sequence: GenerateSequence, tokenizer: Any, tokens: int) -> GenerateRow:
-    """The row of a prompt that ends after so many tokens and nowhere else."""
-    shorter = replace(sequence, max_new_tokens=tokens, params=GenerationParams(max_new_tokens=tokens))
+    """The row of a prompt that ends after so many tokens and nowhere else, by as many beams as it has."""
+    extra = sequence.params.extra if sampling_rule(sequence.params, None).num_beams > 1 else ()
+    shorter = replace(sequence, max_new_tokens=tokens, params=GenerationParams(max_new_tokens=tokens, extra=extra))
     rule = StopRule(tokenizer, (), frozenset(), tokens)
     return GenerateRow(shorter, rule, sampling_rule(shorter.params, None))

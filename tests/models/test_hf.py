@@ -2,15 +2,27 @@
 
 from __future__ import annotations
 
+import itertools
 import shutil
 from collections.abc import Sequence
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
 import pytest
 import torch
 
-from harness import GenerationParams, ModelError, ModelOptions, Prompt, Request, Response, Sample, UsageError
+from harness import (
+    GenerationParams,
+    ModelError,
+    ModelOptions,
+    Prompt,
+    Request,
+    RequestKind,
+    Response,
+    Sample,
+    UsageError,
+)
 from harness.engine import probe, stand_in
 from harness.engine.memory import TokenCost
 from harness.testing import tiny_causal_lm
@@ -298,6 +310,46 @@ def test_a_forecast_knows_what_cannot_share(architecture: str, tmp_path: Path) -
     assert f"(prefixes are not shared: {forecast.unshared})" in forecast.text
     assert "of these prompts took in a model of this shape with random weights" in forecast.text
     assert min(forecast.seconds, forecast.processor or 0, forecast.peak_memory or 0) > 0
+
+
+@pytest.mark.parametrize("kind", ["loglikelihood", "generate"])
+def test_the_largest_batch_of_what_cannot_share_is_in_the_memory_of_a_forecast(
+    kind: RequestKind, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """A batch in the middle is timed; one that holds four times its tokens takes four times what it took."""
+    made, taken = [], itertools.count(0, 1 << 20)
+    real = probe.probe
+    monkeypatch.setattr(probe, "peak_memory", lambda: next(taken))
+    monkeypatch.setattr(probe, "_TOKENS", 1)
+    monkeypatch.setattr(probe, "probe", lambda *args: made.append(real(*args)) or made[-1])
+    path = tiny_causal_lm(tmp_path / "model", "mamba")
+    model = HuggingFace.create({"pretrained": str(path)}, ModelOptions(device="cpu", batch_size=1))
+    model.prepare()
+    params = GenerationParams(max_new_tokens=2) if kind == "generate" else None
+    options = () if kind == "generate" else (" 42",)
+    usual = [Request(kind, Prompt(f"{n} apples and pears"), options, generation=params) for n in range(8)]
+    long = Request(kind, Prompt("1 apples and pears " * 8), options, generation=params)
+
+    for requests in (usual, [*usual, long]):
+        model.forecast(requests)
+
+    assert made[0].unmade < 1 << 20
+    assert made[1].unmade > 3 << 20
+
+
+def test_beam_search_is_timed_for_a_forecast(folder: Path) -> None:
+    model = HuggingFace.create({"pretrained": str(folder)}, ModelOptions(device="cpu"))
+    model.prepare()
+    requests = [
+        replace(request, generation=replace(request.generation, extra=(("num_beams", 2),)))
+        for request in generations()
+        if request.generation is not None
+    ]
+
+    for asked in (requests, [*requests, *generations(), *choices()]):
+        forecast = model.forecast(asked)
+        assert "of these prompts took in a model of this shape with random weights" in forecast.text
+        assert min(forecast.seconds, forecast.processor or 0, forecast.peak_memory or 0) > 0
 
 
 def test_a_folder_that_lacks_some_weights_is_refused(folder: Path, tmp_path: Path) -> None:
