@@ -327,7 +327,7 @@ def test_the_largest_batch_of_what_cannot_share_is_in_the_memory_of_a_forecast(
     model.prepare()
     params = GenerationParams(max_new_tokens=2) if kind == "generate" else None
     options = () if kind == "generate" else (" 42",)
-    usual = [Request(kind, Prompt(f"{n} apples and pears"), options, generation=params) for n in range(8)]
+    usual = [Request(kind, Prompt(f"{n} apples and pears"), options, generation=params) for n in range(20)]
     long = Request(kind, Prompt("1 apples and pears " * 8), options, generation=params)
 
     for requests in (usual, [*usual, long]):
