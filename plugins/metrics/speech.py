@@ -41,12 +41,21 @@ def _chinese() -> Normalize:
     import opencc
 
     basic, simplified = _basic(), opencc.OpenCC("t2s")
-    return lambda text: basic(simplified.convert(text))
+    # Half of a surrogate pair is no character, to OpenCC neither.
+    return lambda text: basic(simplified.convert(text.encode("utf-8", "replace").decode("utf-8")))
 
 
 def _called(normalizer: Any) -> Normalize:
     ignored = re.compile(getattr(normalizer, "ignore_patterns", r"(?!)"))
-    return lambda text: str(normalizer(_soon_read(text, ignored))).strip()
+
+    def normalized(text: str) -> str:
+        text = _soon_read(text, ignored)
+        try:
+            return str(normalizer(text)).strip()
+        except (AssertionError, ArithmeticError, ValueError):  # a number of thousands of digits, said or written
+            return _basic()(text)
+
+    return normalized
 
 
 def _soon_read(text: str, ignored: re.Pattern[str]) -> str:

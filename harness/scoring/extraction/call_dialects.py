@@ -19,7 +19,7 @@ _TAGS = (
 """LongCat, Step3, Nemotron, Command: what stands in a reply, and which of its tags are written otherwise."""
 _GEMMA = (("<|tool_call>", "<tool_call|>", '<|"|>'), ("<start_function_call>", "<end_function_call>", "<escape>"))
 """Gemma 4 and FunctionGemma: what begins and what ends a call, and what stands around texts."""
-_GEMMA_CALL = re.compile(r"\s*call:([\w.-]+)\s*(\{.*\})\s*", re.DOTALL)
+_GEMMA_CALL = re.compile(r"\s*call:([\w.-]++)\s*(\{.*\})\s*", re.DOTALL)
 _KEY = re.compile(r"([{,]\s*)([A-Za-z_][\w.-]*)\s*:")
 _PYTHON = (
     ("<|python_start|>", "<|python_end|>"),
@@ -27,8 +27,8 @@ _PYTHON = (
     ("<function_calls>", "</function_calls>"),
 )
 """Llama 4, LFM2, Olmo 3: marks around calls in Python, in a list or one below the other."""
-_QWEN2 = re.compile(r"✿FUNCTION✿:\s*([\w.-]+)\s*✿ARGS✿:\s*(.*?)\s*(?=✿|\Z)", re.DOTALL)
-_NAME_ABOVE = re.compile(r"\s*([\w.-]+)\s*\n\s*(\{.*\})\s*", re.DOTALL)
+_QWEN2 = re.compile(r"✿FUNCTION✿:\s*([\w.-]+)\s*✿ARGS✿:([^✿]*)")
+_NAME_ABOVE = re.compile(r"\s*([\w.-]++)[^\S\n]*\n\s*(\{.*\})\s*", re.DOTALL)
 
 
 def as_known_form(reply: str, names: Collection[str]) -> str:
@@ -46,7 +46,7 @@ def as_known_form(reply: str, names: Collection[str]) -> str:
             body = reply.partition(begin)[2].partition(end)[0].strip()
             return body if body.startswith("[") else f"[{', '.join(filter(None, map(str.strip, body.splitlines())))}]"
     if found := _QWEN2.findall(reply):
-        return "\n".join(_hermes(name, arguments) for name, arguments in found)
+        return "\n".join(_hermes(name, arguments.strip()) for name, arguments in found)
     if (above := _NAME_ABOVE.fullmatch(reply)) and above[1] in names:  # GLM-4
         return _hermes(above[1], above[2])
     return reply

@@ -26,11 +26,11 @@ _OPENING_BEHIND_WORDS = re.compile(r"^[^`\n]*[^`\s][ \t]*(?P<fence>`{3,})(?P<inf
 _INFO = re.compile(r"(?P<language>[\w+#.-]*)[ \t]*(?P<rest>.*)")
 _INLINE = re.compile(r"(?<!`)(`{3,})[ \t]*(?:(?:python3?|py)[ \t]+)?([^`\n]+?)[ \t]*\1(?!`)")
 _ALONE = re.compile(r"\s*`([^`\n]+)`\s*")  # all of a reply in one pair of backticks
-_HTML = re.compile(r"<pre\b[^>]*>\s*<code\b[^>]*>(.*?)</code>\s*</pre>", re.DOTALL)
+_HTML = re.compile(r"<pre\b[^<>]*>\s*<code\b[^<>]*>((?:(?!<code\b).)*?)</code>\s*</pre>", re.DOTALL)
 _QUOTE = re.compile(r"^[ \t]*>[ ]?", re.MULTILINE)
 _CODE_LINE = re.compile(
     r"[ \t]*(?:(?:async[ \t]+)?def[ \t]+\w+|class[ \t]+\w+|import[ \t]+\w|from[ \t]+[\w.]+[ \t]+import\b|@\w"
-    r"|[A-Za-z_][\w.\[\]'\", ]*[ \t]*(?:[-+*/%|&]|//|\*\*)?=(?!=)|(?:if|for|while|with|try|print)\b.*[:)])"
+    r"|[A-Za-z_][\w.\[\]'\", ]*+[ \t]*+(?:[-+*/%|&]|//|\*\*)?=(?!=)|(?:if|for|while|with|try|print)\b.*[:)])"
 )
 _TESTING = re.compile(r"test|main$|check", re.IGNORECASE)
 

@@ -38,7 +38,7 @@ _MARKUP = later_pattern(
     r"\*+|`+|\$+|__|\\[()\[\]]|\\(?:text|textbf|textrm|mathrm|mathbf|mathsf|bf|rm|operatorname)\s*(?=\{)"
     r"|</?(?:b|strong|em|i|u|p|br|span|font|div|mark|code)\b[^<>]*>"
 )
-_ANSWER_TAG = later_pattern(r"<((?:final[ _-]?)?answer|final|ans|choice|答案)>(.*?)</\1>", re.DOTALL | re.IGNORECASE)
+_ANSWER_TAG = later_pattern(r"<((?:final[ _-]?)?answer|final|ans|choice|答案)>((?:(?!<\1>).)*?)</\1>", re.DOTALL | re.IGNORECASE)
 # What a model itself has struck out.
 _STRUCK = later_pattern(r"~~[^~\n]{1,200}~~|<(del|s|strike)>[^<>\n]{1,200}</\1>")
 _TEXT_COMMAND = later_pattern(r"\\(?:text|textbf|textrm|mathrm|mathbf|mathsf)\s*\{([^{}]*)\}")
@@ -47,7 +47,7 @@ _END_OF_TURN = later_pattern(
     r"<\|(?:endoftext|end_of_text|im_end|eot_id|eom_id|end|user|observation)\|>|<(?:/s|eos|end_of_turn)>|<｜end▁of▁sentence｜>"
 )
 _TERMINAL = later_pattern(r"\x1b(?:\[[0-?]*[ -/]*[@-~]|\][^\x07\x1b\n]*(?:\x07|\x1b\\)|[@-Z\\^_])")
-_BOX_TOKENS = later_pattern(r"<\|begin_of_box\|>(.*?)<\|end_of_box\|>", re.DOTALL)
+_BOX_TOKENS = later_pattern(r"<\|begin_of_box\|>((?:(?!<\|begin_of_box\|>).)*?)<\|end_of_box\|>", re.DOTALL)
 _FORMAL = str.maketrans("壹贰貳叁參肆伍陆陸柒捌玖拾佰仟萬億兩", "一二二三三四五六六七八九十百千万亿两")
 _FORMAL_NUMERAL = later_pattern(r"[零壹贰貳叁參肆伍陆陸柒捌玖拾佰仟万萬亿億]{2,40}(?=[元圆圓整]|\W|$)")
 # option (b): no word can be meant

@@ -85,7 +85,8 @@ def nth_paragraph_first_word(reply: str, num_paragraphs: int, nth_paragraph: int
 
 
 def number_placeholders(reply: str, num_placeholders: int) -> bool:
-    return len(re.findall(r"\[.*?\]", reply)) >= num_placeholders
+    closed = (line[: line.rfind("]") + 1] for line in reply.split("\n"))  # many open brackets would take for ever
+    return sum(len(re.findall(r"\[.*?\]", line)) for line in closed) >= num_placeholders
 
 
 def postscript(reply: str, postscript_marker: str) -> bool:
@@ -97,8 +98,9 @@ def postscript(reply: str, postscript_marker: str) -> bool:
 
 def number_bullet_lists(reply: str, num_bullets: int) -> bool:
     """Exactly so many lines that start with `*` (and no second one) or `-`."""
-    stars = re.findall(r"^\s*\*[^\*].*$", reply, re.MULTILINE)
-    return len(stars) + len(re.findall(r"^\s*-.*$", reply, re.MULTILINE)) == num_bullets
+    # The script's patterns begin with the blank lines above: that finds no other, and takes for ever on many of them.
+    stars = re.findall(r"^[^\S\n]*+\*[^\*].*$", reply, re.MULTILINE)
+    return len(stars) + len(re.findall(r"^[^\S\n]*+-.*$", reply, re.MULTILINE)) == num_bullets
 
 
 def constrained_response(reply: str) -> bool:
