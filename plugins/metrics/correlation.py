@@ -12,6 +12,8 @@ from typing import Any
 from harness import CorpusMetric, Metric, Observation, hookimpl
 from harness.scoring import gold_texts, rank_correlation
 
+ALL_THE_SAME, TOO_CLOSE = 1e-14, 1e-10
+
 
 def _pair(seen: Observation) -> tuple[float, float] | None:
     """(mean of the answers, gold), or None where one of them is no number."""
@@ -37,8 +39,13 @@ class Pearson(Metric):
 
     def from_means(self, means: tuple[float, ...]) -> float:
         x, y, xx, yy, xy = means
-        spread = (xx - x * x) * (yy - y * y)
-        return (xy - x * y) / math.sqrt(spread) if spread > 1e-12 else 0.0
+        # Which part of the squares is spread, whatever the unit: of numbers that are all the same, only rounding.
+        shares = [(square - mean * mean) / square if square else 0.0 for mean, square in ((x, xx), (y, yy))]
+        if min(shares) < ALL_THE_SAME:
+            return 0.0
+        if min(shares) < TOO_CLOSE:
+            raise ValueError("the numbers lie too close together for their size: subtract what they have in common")
+        return max(-1.0, min(1.0, (xy - x * y) / math.sqrt(shares[0] * xx * shares[1] * yy)))
 
 
 class Spearman(CorpusMetric):

@@ -44,6 +44,22 @@ def test_correlations_are_those_of_the_numbers_that_were_read():
     assert Spearman().measure(items) == pytest.approx(0.737865)  # scipy.stats.spearmanr
 
 
+@pytest.mark.parametrize("unit", [1e-9, 1e-3, 1.0, 1e6])
+@pytest.mark.parametrize("offset", [0, 3, 100])
+def test_a_correlation_does_not_hang_on_the_unit(unit, offset):
+    pairs = [(offset + x, offset + y) for x, y in [(1, 2), (2, 2), (3, 5), (5, 4)]]
+    seen = [observation(repr(gold * unit), repr(answer * unit)) for gold, answer in pairs]
+    assert Pearson().aggregate([Pearson().score(each) for each in seen]) == pytest.approx(0.683130, abs=1e-5)
+
+
+def test_a_correlation_that_rounding_would_decide_is_no_number():
+    seen = [observation(str(10_000_000 + gold), str(answer)) for gold, answer in [(1, 2), (2, 2), (3, 5), (5, 4)]]
+    with pytest.raises(ValueError, match="too close together"):
+        Pearson().aggregate([Pearson().score(each) for each in seen])
+    same = [observation(str(gold), "3.7") for gold in (1, 2, 3)]
+    assert Pearson().aggregate([Pearson().score(each) for each in same]) == 0
+
+
 def test_what_is_extracted_counts_once_and_only_as_a_whole():
     gold = '{"地址": ["杭州"], "姓名": ["林一", "王二"]}'
     metric = ExtractionF1()

@@ -38,7 +38,9 @@ _MARKUP = later_pattern(
     r"\*+|`+|\$+|__|\\[()\[\]]|\\(?:text|textbf|textrm|mathrm|mathbf|mathsf|bf|rm|operatorname)\s*(?=\{)"
     r"|</?(?:b|strong|em|i|u|p|br|span|font|div|mark|code)\b[^<>]*>"
 )
-_ANSWER_TAG = later_pattern(r"<((?:final[ _-]?)?answer|final|ans|choice|答案)>((?:(?!<\1>).)*?)</\1>", re.DOTALL | re.IGNORECASE)
+_ANSWER_TAG = later_pattern(
+    r"<((?:final[ _-]?)?answer|final|ans|choice|答案)>((?:(?!<\1>).)*?)</\1>", re.DOTALL | re.IGNORECASE
+)
 # What a model itself has struck out.
 _STRUCK = later_pattern(r"~~[^~\n]{1,200}~~|<(del|s|strike)>[^<>\n]{1,200}</\1>")
 _TEXT_COMMAND = later_pattern(r"\\(?:text|textbf|textrm|mathrm|mathbf|mathsf)\s*\{([^{}]*)\}")
