@@ -15,7 +15,10 @@ from typing import Any
 from harness import CorpusMetric, Filter, Metric, Observation, Sample, SetValue, hookimpl
 from harness.scoring import all_right, choice_letter, gold_texts, mean_over_predictions
 from harness.scoring.official import (
+    all_capitals,
     blink_letter,
+    first_capital,
+    last_capital,
     lvbench_letter,
     mmmu_choice,
     mmstar_correct,
@@ -30,6 +33,9 @@ from harness.scoring.official import (
 )
 
 _BY_REPLY = {
+    "all_capitals": all_capitals,
+    "first_capital": first_capital,
+    "last_capital": last_capital,
     "lvbench": lvbench_letter,
     "scienceqa": scienceqa_letter,
     "seed_bench": seed_bench_letter,
@@ -49,9 +55,10 @@ class OfficialLetter(Filter):
     capital from A to D), `lvbench` (what stands in the first brackets), `mvbench` (the first word), `blink` (the reply
     itself, or the only letter in brackets between blanks; where the script asks a model, this project's `choice_letter`
     is asked), `supergpqa` (what the last line or the reply states), `simple_evals` (MMLU and MMMLU: the letter behind
-    "Answer:", in many languages) or `mmmu` (MMMU's, which MuirBench uses; what they
-    draw at random is none). columns: a column for each option, or the one that holds them all; `vlmevalkit`, `mmmu` and
-    `supergpqa` look for their texts, too.
+    "Answer:", in many languages), `mmmu` (MMMU's, which MuirBench uses; what they draw at random is none),
+    `first_capital`, `last_capital` or `all_capitals` (OpenCompass's, each once and sorted; a capital of any script).
+    columns: a column for each option, or the one that holds them all; `vlmevalkit`, `mmmu` and `supergpqa` look for
+    their texts, too.
     """
 
     name = "official_letter"

@@ -59,6 +59,12 @@ COLOURS = {"A": "red", "B": "blue", "C": "nan", "D": None}
         ("lvbench", "It is B", None),
         ("mvbench", "B) blue", "B"),
         ("mvbench", "(b) blue", "B"),
+        ("first_capital", "故选B，不选A", "B"),
+        ("first_capital", "在ΔABC中，选A", "Δ"),  # and so no option
+        ("first_capital", "没有", None),
+        ("last_capital", "不选A，选B。", "B"),
+        ("all_capitals", "CA，还有C", "AC"),
+        ("all_capitals", "都不选", None),
         ("mvbench", "", None),  # which its script takes for each of them
     ],
 )

@@ -26,7 +26,10 @@ from harness.scoring.official.edit_distance import edit_distance
 from harness.scoring.official.floats import is_float
 from harness.scoring.official.guess import GuessMode, choice_scores
 from harness.scoring.official.letters import (
+    all_capitals,
     blink_letter,
+    first_capital,
+    last_capital,
     lvbench_letter,
     mmstar_correct,
     mvbench_letter,
@@ -60,6 +63,7 @@ __all__ = [
     "Box",
     "GuessMode",
     "Scale",
+    "all_capitals",
     "anls",
     "as_fraction",
     "blink_letter",
@@ -76,9 +80,11 @@ __all__ = [
     "corpus_bleu",
     "edit_distance",
     "first_box",
+    "first_capital",
     "intersection_over_union",
     "is_centre_within",
     "is_float",
+    "last_capital",
     "lmms_eval_box",
     "lvbench_letter",
     "mathvision_answer",

@@ -5,7 +5,7 @@ reads them at 75571cf (`tasks/seedbench/utils.py`, `tasks/scienceqa/utils.py`; t
 `eval_science_qa.py`). Video-MME: BradyFU/Video-MME, `evaluation/eval_your_results.py` at 4e7566d. LVBench:
 zai-org/LVBench, `lvbench/utils/answer_util.py` at 1dd4612. MVBench: `check_ans` of OpenGVLab/Ask-Anything,
 `video_chat2/mvbench.ipynb`. BLINK: `analyze_answer` of zeyofu/BLINK_Benchmark, `eval/test_benchmark.py`.
-SuperGPQA: SuperGPQA/SuperGPQA, `eval/eval.py` at 03a3e27.
+SuperGPQA: SuperGPQA/SuperGPQA, `eval/eval.py` at 03a3e27. OpenCompass: `utils/text_postprocessors.py` at a5acc4b.
 """
 
 from __future__ import annotations
@@ -23,6 +23,21 @@ _VIDEO_MME_PREFIXES = (
     "Best answer:Best option:",
 )
 _BEFORE = ("", "(", "option ", "the answer is ")
+
+
+def first_capital(reply: str) -> str | None:
+    """OpenCompass's `first_capital_postprocess`: a capital of any script, so that ΔABC begins with no option."""
+    return next((sign for sign in reply if sign.isupper()), None)
+
+
+def last_capital(reply: str) -> str | None:
+    """OpenCompass's `last_capital_postprocess`."""
+    return next((sign for sign in reversed(reply) if sign.isupper()), None)
+
+
+def all_capitals(reply: str) -> str | None:
+    """OpenCompass's `multiple_select_postprocess`: each capital once, sorted."""
+    return "".join(sorted({sign for sign in reply if sign.isupper()})) or None
 
 
 def mmstar_correct(reply: str, gold: str) -> bool:
