@@ -18,6 +18,8 @@ if TYPE_CHECKING:
 
 PIPE_WIDTH = 120
 _LONGEST_WORD = 24
+_READABLE = 40
+"""So many columns of a cell that may be shortened are shown before others get more than they need."""
 
 
 def width() -> int:
@@ -126,23 +128,83 @@ def table(
 
     The others are never broken.
     """
-    from rich.cells import cell_len
     from rich.table import Table
     from rich.text import Text
 
     made = Table(box=None, pad_edge=False, padding=(0, 2, 0, 0), header_style="bold")
+    least = _least_widths(columns, rows, flexible, shortened)
+    most = _most_widths(columns, rows, least, flexible, shortened)
     for number, column in enumerate(columns):
         folds, shrinks = column in flexible, column in shortened
-        widest = max((cell_len(visible(row[number])) for row in rows), default=0)
         made.add_column(
             column,
             no_wrap=not folds,
             overflow="ellipsis" if shrinks else "fold",
-            min_width=max(6 if folds or shrinks else widest, cell_len(column)),
+            min_width=least[number],
+            # rich would take from columns that cannot give, and cut the lines.
+            max_width=most[number] if folds or shrinks else None,
         )
     for row in rows:
         made.add_row(*(Text(visible(cell)) for cell in row))
     return made
+
+
+def least_width(column: str, cells: Sequence[str], *, folds: bool, longest: int = 0) -> int:
+    """How wide a column must be that no word is broken, or no cell where it does not fold.
+
+    longest: more than so many columns are not kept for one word; 0 keeps as many as it takes.
+    """
+    from rich.cells import cell_len
+
+    shown = [visible(cell) for cell in cells]
+    if folds:  # between words
+        shown = [word for cell in shown for word in cell.split()]
+    widest = max(map(cell_len, shown), default=0)
+    return max(min(widest, longest) if folds and longest else widest, cell_len(column))
+
+
+def _least_widths(
+    columns: Sequence[str], rows: Sequence[Sequence[str]], flexible: Sequence[str], shortened: Sequence[str]
+) -> list[int]:
+    """Of each column; where a terminal has no room for all words, those of flexible ones are broken."""
+    from rich.cells import cell_len
+
+    few = [max(6, cell_len(column)) for column in columns]
+    whole = [
+        few[n] if column in shortened else least_width(column, [row[n] for row in rows], folds=column in flexible)
+        for n, column in enumerate(columns)
+    ]
+    if sum(whole) + 2 * (len(columns) - 1) <= width():
+        return whole
+    return [few[n] if column in flexible else whole[n] for n, column in enumerate(columns)]
+
+
+def _most_widths(
+    columns: Sequence[str],
+    rows: Sequence[Sequence[str]],
+    least: Sequence[int],
+    flexible: Sequence[str],
+    shortened: Sequence[str],
+) -> list[int]:
+    """Of each column: what the terminal has beyond the least makes the shortened ones readable, then grows all that
+    have a use for it alike."""
+    from rich.cells import cell_len
+
+    most, spare = list(least), width() - sum(least) - 2 * (len(columns) - 1)
+    natural = [max((cell_len(visible(row[n])) for row in rows), default=0) for n in range(len(columns))]
+    for n, column in enumerate(columns):
+        if column in shortened and spare > 0:
+            given = max(0, min(spare, min(natural[n], _READABLE) - most[n]))
+            most[n], spare = most[n] + given, spare - given
+    growing = {*flexible, *shortened}
+    while wanting := [n for n, column in enumerate(columns) if column in growing and most[n] < natural[n]]:
+        share = spare // len(wanting)
+        if share <= 0:
+            break
+        for n in wanting:
+            given = min(share, natural[n] - most[n])
+            most[n], spare = most[n] + given, spare - given
+    return most
 
 
 def show_in_parts(
@@ -150,15 +212,10 @@ def show_in_parts(
 ) -> None:
     """Print a table of which no column may be lost. Where a terminal is too narrow for all of them, it is cut into
     tables below one another, each of which begins with the `kept` first columns."""
-    from rich.cells import cell_len
 
     def least(number: int) -> int:
-        column = columns[number]
-        cells = [visible(row[number]) for row in rows]
-        if column in flexible:  # it folds between words, and breaks long ones alone
-            cells = [word for cell in cells for word in cell.split()]
-        widest = max(map(cell_len, cells), default=0)
-        return max(min(widest, _LONGEST_WORD) if column in flexible else widest, cell_len(column)) + 2
+        name = columns[number]
+        return least_width(name, [row[number] for row in rows], folds=name in flexible, longest=_LONGEST_WORD) + 2
 
     first = list(range(kept))
     parts = [[*first]]

@@ -11,7 +11,7 @@ from typing import TYPE_CHECKING, Any
 
 import click
 
-from harness.cli.console import line, long_table, show, table, width
+from harness.cli.console import least_width, line, long_table, show, table, width
 from harness.cli.options import INCLUDE_PATH, checked_folders, with_environment
 from harness.data.locations import BUILDERS
 from harness.errors import UsageError, suggest
@@ -23,8 +23,11 @@ if TYPE_CHECKING:
 FILTERS = ("language", "ability", "modality", "tag")
 COLUMNS = ("task", "rows", "shots", "metric", "offline", "title", "ability", "language", "subsets", "variants")
 WIDE_FROM = 110
-FIRST_TO_GO = ("offline", "shots", "metric", "rows")
+FOLDED = ("ability", "language", "variants")
+FIRST_TO_GO = ("variants", "subsets", "offline", "shots", "language", "ability", "metric", "rows")
 """What a narrow terminal is spared, so that names are whole and titles can be read."""
+TITLE = 20
+"""So many columns are kept for titles."""
 MANY = 500
 SUITE = "reported_2026"
 """The group of tasks that model reports name."""
@@ -96,7 +99,7 @@ def command(
         if len(rows) > MANY:
             line(long_table(columns, rows))
         else:
-            show(table(columns, rows, ["ability", "language", "variants"], shortened=["title"]))
+            show(table(columns, rows, FOLDED, shortened=["title"]))
     else:
         names = [name for entry in entries for name in (entry.name, *entry.groups, *entry.tags)]
         names += [group.name for group in library.groups()]
@@ -164,9 +167,10 @@ def _row(entry: TaskEntry, mirrors: Sequence[Path]) -> tuple[str, ...]:
 def _columns_for(columns: int, rows: Sequence[Sequence[str]]) -> list[str]:
     """The columns of the table that fit a terminal of so many columns, with room for titles."""
     chosen = list(COLUMNS if columns >= WIDE_FROM else COLUMNS[:6])
-    longest = {name: max(map(len, (name, *cells))) + 2 for name, *cells in zip(COLUMNS, *rows, strict=True)}
+    least = {name: least_width(name, cells, folds=name in FOLDED) for name, *cells in zip(COLUMNS, *rows, strict=True)}
+    least["title"] = TITLE
     for name in FIRST_TO_GO:
-        if len(chosen) <= 6 and sum(longest[other] for other in chosen if other != "title") + 20 > columns:
+        if name in chosen and sum(least[other] + 2 for other in chosen) - 2 > columns:
             chosen.remove(name)
     return chosen
 

@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
+import json
 import os
+import re
 import subprocess
 import sys
 from collections.abc import Callable
@@ -11,6 +13,7 @@ from typing import Any
 import click
 import pytest
 from click.testing import CliRunner, Result
+from rich.cells import cell_len, set_cell_size
 
 from harness.cli import plugins, schema
 from harness.cli.main import COMMANDS, main
@@ -176,3 +179,32 @@ def test_plugins_are_listed_whole_on_a_narrow_terminal(monkeypatch: pytest.Monke
     assert max(map(len, listed.splitlines())) <= 60
     words = set(listed.replace(",", " ").replace(";", " ").split())
     assert {item.name for item in load_plugins().provided} <= words
+
+
+@pytest.mark.parametrize("columns", [60, 80, 100, 120, 160, 200])
+def test_the_list_of_tasks_breaks_no_word_and_cuts_no_title_without_a_sign(
+    columns: int, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setenv("COLUMNS", str(columns))
+    heading, *lines = run_harness("tasks").stdout.splitlines()
+    entries = {entry["name"]: entry for entry in json.loads(run_harness("tasks", "--json").stdout)}
+    names = re.split("  +", heading)
+    begin = [heading.index(name) for name in names]
+    cells: dict[str, dict[str, list[str]]] = {}
+    name = ""
+    for each in lines:
+        assert cell_len(each) <= columns
+        placed = [set_cell_size(each, start) for start in begin]
+        parts = [each[len(one) : len(other)] for one, other in zip(placed, [*placed[1:], each], strict=True)]
+        row = dict(zip(names, (part.strip() for part in parts), strict=True))
+        name = row["task"] or name
+        for column, cell in row.items():
+            cells.setdefault(name, {}).setdefault(column, []).append(cell)
+    assert cells.keys() == entries.keys()
+    for name, row in cells.items():
+        (title,) = filter(None, row["title"])
+        assert title == entries[name]["title"] or (
+            title.endswith("…") and entries[name]["title"].startswith(title[:-1].rstrip())
+        )
+        for column in {"ability", "language", "variants"} & row.keys():
+            assert " ".join(filter(None, row[column])) == ", ".join(entries[name][column])
