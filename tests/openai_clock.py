@@ -20,7 +20,7 @@ from harness_plugins.models.openai.asking import Seat
 from harness_plugins.models.openai.connection import Outgoing
 from harness_plugins.models.openai.errors import RequestError
 from harness_plugins.models.openai.pace import Pace
-from harness_plugins.models.openai.received import Received
+from harness_plugins.models.openai.received import NoReply, Received
 
 
 class SimulatedLoop(asyncio.SelectorEventLoop):
@@ -61,6 +61,8 @@ def simulated(work: Callable[[Callable[[], float]], Any]) -> Any:
 
 Wish = tuple[int, Mapping[str, str]]
 """Status and headers of a refusal."""
+Says = Callable[[float], Mapping[str, str]]
+"""Headers of a refusal, of one that would be let in after so many seconds."""
 
 
 class Sliding:
@@ -97,6 +99,101 @@ class Fixed:
         return 429, {"retry-after": str(int(self.span - passed) + 1)} if self.says else {}
 
 
+class Waiting:
+    """The sizes of those that wait: one that was refused comes again as large as it was."""
+
+    def __init__(self, size: Callable[[], float], number: int = 64) -> None:
+        self.size, self.rng = size, random.Random(2)
+        self.there = [size() for _ in range(number)]
+
+    def __call__(self) -> float:
+        self.there.append(self.size())
+        return self.there.pop(self.rng.randrange(len(self.there) - 1))
+
+    def refused(self, size: float) -> None:
+        self.there[-1] = size
+
+
+class Bucket:
+    """Lets in so many a second, with as many saved up at most as `burst`; with a burst of 1 there is one each so many
+    seconds (GCRA). takes: how much of it a request takes, such as its tokens; what one takes may be owed."""
+
+    def __init__(
+        self, rate: float, burst: float = 1, *, takes: Callable[[], float] = lambda: 1, says: Says = lambda wait: {}
+    ) -> None:
+        self.rate, self.burst, self.takes, self.says = rate, burst, takes, says
+        self.saved, self.filled, self.used = burst, 0.0, 0.0
+
+    def __call__(self, now: float) -> Wish | None:
+        self.saved, self.filled = min(self.burst, self.saved + (now - self.filled) * self.rate), now
+        takes = min(self.burst, self.takes())
+        if self.saved < takes - 1e-9:
+            if isinstance(self.takes, Waiting):
+                self.takes.refused(takes)
+            return 429, self.says((takes - self.saved) / self.rate)
+        self.saved -= takes
+        self.used += takes
+        return None
+
+
+class AtOnce:
+    """Answers so many at once, or what makes them of the moment, and refuses the others."""
+
+    def __init__(self, number: int | Callable[[float], int], status: int = 429, **headers: str) -> None:
+        self.number, self.refusal = number, (status, headers)
+        self.busy = 0
+
+    def __call__(self, now: float) -> Wish | None:
+        if self.busy >= (self.number(now) if callable(self.number) else self.number):
+            return self.refusal
+        self.busy += 1
+        return None
+
+    def done(self) -> None:
+        self.busy -= 1
+
+
+class AtRandom:
+    """Refuses a share, however few they are."""
+
+    def __init__(self, share: float, status: int = 429, **headers: str) -> None:
+        self.share, self.refusal = share, (status, headers)
+        self.rng = random.Random(1)
+
+    def __call__(self, now: float) -> Wish | None:
+        return self.refusal if self.rng.random() < self.share else None
+
+
+class Each:
+    """Several limits, each of which has to let a request in."""
+
+    def __init__(self, *limits: Callable[[float], Wish | None]) -> None:
+        self.limits = limits
+        self.endings = [limit.done for limit in limits if hasattr(limit, "done")]
+
+    def __call__(self, now: float) -> Wish | None:
+        for number, limit in enumerate(self.limits):
+            if (wish := limit(now)) is not None:
+                for before in self.limits[:number]:
+                    getattr(before, "done", lambda: None)()
+                return wish
+        return None
+
+    def done(self) -> None:
+        for ending in self.endings:
+            ending()
+
+
+class Later:
+    """One limit after another, each from a moment on."""
+
+    def __init__(self, *limits: tuple[float, Callable[[float], Wish | None]]) -> None:
+        self.limits = limits
+
+    def __call__(self, now: float) -> Wish | None:
+        return next(limit for since, limit in reversed(self.limits) if now >= since)(now)
+
+
 @dataclass
 class Answered:
     """What became of the requests. longest: seconds that one of them took."""
@@ -111,22 +208,38 @@ def asked(
     monkeypatch: pytest.MonkeyPatch,
     servers: Callable[[float], Wish | None] | list[Callable[[float], Wish | None]],
     number: int,
-    seconds: float = 0.2,
+    seconds: float | Callable[[int], float] = 0.2,
+    on_the_way: Callable[[], float] = lambda: 0.0,
     **args: Any,
 ) -> Answered:
-    """Ask so many questions of servers that answer after so many seconds, unless they refuse."""
+    """Ask so many questions of servers that answer after so many seconds, unless they refuse.
+
+    seconds: or what makes them of the number that is under way. on_the_way: seconds until a request is there.
+    """
     deciders = servers if isinstance(servers, list) else [servers]
     random.seed(1)  # of the pauses
     hosts = [f"http://{place}.test/v1" for place in range(len(deciders))]
     usual = {"model": "m", "api": "chat", "base_url": hosts, "num_concurrent": 64}
     model = OpenAIModel.create({**usual, **args}, ModelOptions())
     found = Answered()
+    busy = [0] * len(deciders)
 
     async def send(sent: Outgoing) -> Received:
         found.sent += 1
-        no = deciders[int(sent.url.split("/")[2].split(".")[0])](asyncio.get_running_loop().time())
-        await asyncio.sleep(seconds if no is None else 0.003)
-        return Received(200, {}, b"") if no is None else Received(*no, b'{"error": {"message": "no"}}')
+        await asyncio.sleep(on_the_way())
+        place = int(sent.url.split("/")[2].split(".")[0])
+        if (no := deciders[place](asyncio.get_running_loop().time())) is not None:
+            await asyncio.sleep(0.003)
+            return Received(*no, b'{"error": {"message": "no"}}')
+        busy[place] += 1
+        took = seconds(busy[place]) if callable(seconds) else seconds
+        await asyncio.sleep(min(took, sent.seconds))
+        busy[place] -= 1
+        if hasattr(deciders[place], "done"):
+            deciders[place].done()
+        if took > sent.seconds:
+            raise NoReply(f"took too long ({sent.seconds:.0f} s)")
+        return Received(200, {}, b"")
 
     async def one(index: int, clock: Callable[[], float]) -> None:
         began = clock()

@@ -9,7 +9,7 @@ from collections.abc import Callable
 from typing import Any
 
 import pytest
-from openai_clock import Fixed, Sliding, Wish, asked, simulated
+from openai_clock import AtRandom, Bucket, Fixed, Sliding, Waiting, Wish, asked, simulated
 
 from harness_plugins.models.openai.pace import AUTO_FIRST, AUTO_MOST, Pace, Places
 
@@ -396,3 +396,31 @@ def test_two_servers_with_limits_end_their_work_together(monkeypatch: pytest.Mon
 
     found = asked(monkeypatch, [server(limit) for limit in limits], 2000)
     assert not found.errors and 2000 / 150 / found.seconds > 0.95
+
+
+@pytest.mark.parametrize(("rate", "burst", "part"), [(100, 1, 0.8), (200, 1, 0.7), (100, 2, 0.9), (100, 5, 0.95)])
+def test_a_limit_that_saves_up_nothing_is_used_up(
+    monkeypatch: pytest.MonkeyPatch, rate: float, burst: float, part: float
+) -> None:
+    """It refuses every second one of those that come a little too fast."""
+    found = asked(monkeypatch, Bucket(rate, burst), 3000)
+    assert not found.errors and 3000 / rate / found.seconds > part
+    assert found.sent < 3000 * 1.2
+
+
+def test_a_limit_of_tokens_is_not_taken_for_chance(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Large requests are refused again and again while small ones are let in: that was taken for refusals at random,
+    and each answer cost 200 requests."""
+    rng = random.Random(2)
+    limit = Bucket(1000, 60_000, takes=Waiting(lambda: 500 * rng.lognormvariate(-0.5, 1)))
+    found = asked(monkeypatch, limit, 600)
+    assert not found.errors and (limit.used - limit.burst) / limit.rate / found.seconds > 0.9
+    assert found.sent < 600 * 20
+
+
+@pytest.mark.parametrize("seed", [7, 8, 9])
+def test_who_refuses_nine_of_ten_is_not_taken_for_closed(monkeypatch: pytest.MonkeyPatch, seed: int) -> None:
+    server = AtRandom(0.9)
+    server.rng = random.Random(seed)
+    found = asked(monkeypatch, server, 1000)
+    assert not found.errors and found.seconds < 300

@@ -10,10 +10,12 @@ import math
 from collections.abc import Sequence
 from dataclasses import dataclass
 
-from .trial import Start, begun_between
+from .trial import Count, Start, begun_between
 
-_LEAST_IN_A_ROW, _SHORTEST = 12, 1.5
+_LEAST_IN_A_ROW, _MOST_IN_A_ROW, _SHORTEST = 12, 200, 1.5
 """Requests that are refused one after another, and seconds that this lasts. Shorter windows are met by a rate."""
+_CHANCE = math.log(1e-4)
+"""Of a row of refusals that is taken for more than the chance of a server which refused many before."""
 _PARTS, _PARTS_OF_WISH = 24, 6
 """Into how many parts of the time so far looks divide it: where the server says nothing, and where it names a time."""
 _LEAST_PAUSE = 0.1
@@ -62,6 +64,9 @@ def closure(starts: Sequence[Start], since: float, until: float, now: float) -> 
     known = itertools.dropwhile(lambda start: start.moment > until, reversed(starts))
     row = list(itertools.islice(itertools.takewhile(lambda start: not start.let_in, known), _LATEST))
     if len(row) < _LEAST_IN_A_ROW:
+        return None
+    share = Count.of(begun_between(starts, since, row[-1].moment)).share
+    if 0 < share < 1 and len(row) < min(_MOST_IN_A_ROW, _CHANCE / math.log(share)):
         return None
     latest, began = row[0], row[-1]
     lasted = max(latest.moment, min(now, began.moment + began.pause)) - began.moment

@@ -42,6 +42,9 @@ _MANY_REFUSED, _FEW_REFUSED = 0.12, 0.03
 """Shares of requests whose refusal is a reason to be slower: without a rate of one's own, and with one."""
 _ENOUGH, _MANY_LET_IN, _LONGEST_EVIDENCE = 32, 16, 10.0
 """Replies that tell how freely a server lets in, how many must be answers, and for how many seconds they tell."""
+_TELLS, _TELLING = 5, 20
+"""Requests that are let in between two looks, at least, where a trial may begin; that are begun, where it shows that
+more were let in before."""
 _LONG_AGO, _SETTLED = 4.0, 1.05
 """Seconds after which it is forgotten how many were let in, and by how much more that may have been than it is now."""
 _DOUBT = 1.5
@@ -55,6 +58,14 @@ _REMEMBERED = 120
 _BETWEEN_TRIALS, _FIRST_CHECK = 10, 2.0
 """How many times as long as a trial it lasts until the next, and seconds that pass at least until what one found is
 looked at again; twice as long each time that it is confirmed, up to eight times."""
+
+_LOST, _NEAR = 0.9, 0.92
+"""Parts of a rate at which hardly any was refused, to which it is not lowered, and of one at which many were, up to
+which it is raised again."""
+_STAYS_CLEAN, _STAYS_CEILING = 4.0, 10.0
+"""Seconds for which these are so."""
+_FIRST_DISTRUST = 15.0
+"""Seconds for which nothing is taken for random that no trial has shown, once that was wrong; then twice as long."""
 
 
 class Places:
@@ -174,6 +185,12 @@ class Pace:
         self._tried = (0.0, 0.0)
         """When the latest trial began, and when it ended."""
         self._next_trial = self._next_check = float("-inf")
+        self._clean, self._ceiling, self._returned = (0.0, 0.0), (float("-inf"), 0.0), False
+        """The latest rate at which hardly any was refused, and one at which so many were that less was let in, each
+        with its moment; whether the former was gone back to."""
+        self._is_claim, self._taken_back, self._next_claim = False, 0, float("-inf")
+        """Whether what is refused at random is known from lowering a rate in vain only, how often that was wrong, and
+        when it may be taken for known again."""
         self._unlimited = Count()
         """What was refused when the rate was first limited."""
         self._held_back = False
@@ -269,6 +286,7 @@ class Pace:
             return
         count, is_limited = Count(self._refused, self._begun), self.rate < float("inf")
         many = not self._held_back and count.refused >= 8 and self._excess(count) > 0.5
+        many = many and not (self._is_claim and not self._is_excess(count, 0.5))
         enough = (
             count.begun >= (10 if is_limited else _ENOUGH)
             or span >= _LONGEST_EVIDENCE / 2
@@ -292,10 +310,13 @@ class Pace:
         else:
             self._grants.append((now, self._let_in_rate(now)))
         if self._is_excess(count, _FEW_REFUSED if is_limited else _MANY_REFUSED):
+            if self._is_claim and not is_limited:
+                self._take_back(now)
             self._lower(now, count, span, many=many)
         else:
             self._raise(now, count, span)
-            if self.refuses_at_random and now >= self._next_check and (is_limited or count.begun >= _ENOUGH):
+            tells = count.begun - count.refused >= _TELLS and (is_limited or count.begun >= _ENOUGH)
+            if self.refuses_at_random and now >= self._next_check and tells:
                 self._try(now, count, span, self.rate, count, self.random)
         self._next = min(self._next, now + 1 / self.rate)
 
@@ -315,12 +336,18 @@ class Pace:
         doubt = _DOUBT * math.hypot(count.doubt(random), self.random.doubt(random))
         return self._excess(count) >= most + doubt / (1 - random)
 
+    def _take_back(self, now: float) -> None:
+        """As many as this are not refused whatever the rate: of a limit of tokens the large requests are, at any."""
+        self.random, self._is_claim = Count(), False
+        self._next_claim = now + _FIRST_DISTRUST * 2.0 ** min(self._taken_back, 6)
+        self._taken_back += 1
+
     def _lower(self, now: float, count: Count, span: float, *, many: bool) -> None:
         """Ask hardly more than is let in; or find out whether that helps, where it was done and did not."""
         was_limited = self.rate < float("inf")
         if not was_limited:
             self._unlimited = count
-        elif not many and count.begun - count.refused >= 5 and now >= self._next_trial:
+        elif not many and count.begun - count.refused >= _TELLS and now >= self._next_trial:
             since = max(self._tried[1], now - _LONGEST_MEMORY)
             starts = begun_between(self._starts, since, self._latest_known(now))
             expected = 1 - (1 - self.random.share) / self._overshoot
@@ -333,7 +360,9 @@ class Pace:
         else:
             self._in_vain, self._lowered = [], now
         starts = begun_between(self._starts, self._lowered, self._latest_known(now))
-        if (known := refused_in_vain(self._in_vain, starts)) is not None:
+        known = refused_in_vain(self._in_vain, starts) if now >= self._next_claim else None
+        if known is not None:
+            self._is_claim = True
             self._go_on(now, known, float("inf"), self._unlimited, self._let_in_rate(now), now - self._looked)
             return
         granted = self._granted(now, count, span)
@@ -341,15 +370,39 @@ class Pace:
         if not self._is_excess(count, _MANY_REFUSED):
             # A few may be refused at random. Who asks less for that is let in less, and as many are refused again.
             most = max([granted, *(let_in for moment, let_in in self._grants if now - moment < _LONG_AGO)])
-        self.rate = self._overshoot * most / (1 - self.random.share)
-        self._rise = _LEAST_RISE if count.share <= 0.5 else _FIRST_RISE
+        asked, self.rate = self.rate, self._overshoot * most / (1 - self.random.share)
+        if count.begun >= _TELLING:
+            self._return(now, asked)
+        if self.rate < asked:
+            self._rise = _LEAST_RISE if count.share <= 0.5 else _FIRST_RISE
         # What is let in within the first moments may have been saved up; what was let in before may be no more.
         is_settled = now - self._opened >= _OBSERVED and most <= _SETTLED * granted
         self._held_back = (was_limited or not many) and is_settled
 
+    def _return(self, now: float, asked: float) -> None:
+        """Go back to the rate at which hardly any was refused, from a higher one at which less was let in than that.
+
+        One that lets in a single request each so many milliseconds refuses half of those that come a little faster. To
+        ask hardly more than it let in would leave half of what it allows unused.
+        """
+        moment, rate = self._clean
+        if self.rate < _LOST * rate and rate < asked and now - moment < _STAYS_CLEAN:
+            self._ceiling = (now, asked)
+            self.rate = rate
+            self._clean = (now, rate)
+        self._returned = not self._returned and self.rate == rate
+        if not self._returned:
+            self._clean = (now, 0.0)
+
     def _raise(self, now: float, count: Count, span: float) -> None:
         self._held_back = False
         if self.rate < float("inf"):
+            self._clean, self._returned = (now, self.rate), False
+            since, ceiling = self._ceiling
+            if now - since < _STAYS_CEILING and self.rate < ceiling:
+                if self.rate < _NEAR * ceiling:
+                    self.rate = (self.rate + ceiling) / 2
+                return
             self.rate *= self._rise
             self._rise = min(_MOST_RISE, self._rise**1.5)
             self._memory = max(_SHORTEST_MEMORY, self._memory * 0.9)
@@ -373,7 +426,7 @@ class Pace:
         found = trial.verdict(self._starts, self._latest_known(now))
         if found is None:
             return
-        self._trial, self._tried = None, (trial.began, now)
+        self._trial, self._tried, self._is_claim = None, (trial.began, now), False
         self._go_on(now, found, trial.rate, trial.usual, trial.let_in, now - trial.began)
 
     def _go_on(self, now: float, found: Count, rate: float, usual: Count, let_in: float, took: float) -> None:

@@ -21,7 +21,7 @@ _CERTAIN, _LIKELY, _BEYOND_DOUBT = math.log(100), math.log(20), math.log(1e6)
 """Odds at which refusals are taken for random, and for the rate's; and for random however few requests tell of them."""
 _SUSPECT = math.log(10)
 """Odds at which a trial begins."""
-_IN_VAIN, _LONG_IN_VAIN, _IN_ALL, _TOLD = 3, 8, 20, 4
+_IN_VAIN, _LONG_IN_VAIN, _IN_ALL, _TOLD = 3, 8, 20, 2
 _OFTEN_AT_LEAST, _AT_MOST, _NO_LESS = 0.3, 0.97, 0.75
 """How often in a row lowering a rate is in vain where such a share of so many requests is refused, so many of them
 after one that was let in, or how often without that; and of those begun last no less than so many times that share."""
