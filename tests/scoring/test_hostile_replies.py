@@ -14,8 +14,10 @@ import pytest
 from harness import Sample
 from harness.scoring import arithmetic_value, choice_letter, final_number, program_in, sanitized_code
 from harness.scoring.extraction.call_dialects import as_known_form
+from harness.testing import observation
 from harness_plugins.filters.json_value import JsonValue
 from harness_plugins.metrics.cmath import CmathNumbers
+from harness_plugins.metrics.drop import DropExactMatch
 from harness_plugins.metrics.instructions.ifeval import number_bullet_lists, number_placeholders
 from harness_plugins.metrics.jieba_words import words
 from harness_plugins.metrics.speech import NORMALIZERS
@@ -31,6 +33,14 @@ def json_value(reply: str) -> str | None:
 
 def cmath_numbers(reply: str) -> str | None:
     return CmathNumbers().apply([reply], SAMPLE)[0]
+
+
+def dropped(reply: str) -> float | None:
+    row = {
+        "answer": {"number": "", "date": {}, "spans": ["Bo", "Cy"]},
+        "validated_answers": {"number": [], "date": [], "spans": []},
+    }
+    return DropExactMatch(split=True).score(observation("Bo", f"Bo{reply}Cy", doc=row))
 
 
 @pytest.mark.parametrize(
@@ -49,6 +59,7 @@ def cmath_numbers(reply: str) -> str | None:
         (lambda reply: number_placeholders(reply, 1), ["["]),
         (lambda reply: number_bullet_lists(reply, 1), ["\n", "\n "]),
         (words, ["中"]),
+        (dropped, [" ", "\n "]),
         (NORMALIZERS["basic"](), ["[", "(", " ", "<("]),
         (NORMALIZERS["english"](), ["[", "(", " ", "um "]),
     ],
@@ -66,6 +77,7 @@ def cmath_numbers(reply: str) -> str | None:
         "placeholders",
         "bullets",
         "jieba",
+        "drop",
         "basic",
         "english",
     ],
