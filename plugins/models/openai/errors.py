@@ -18,7 +18,9 @@ SHOWN_CHARACTERS = 300
 _OVERFLOW = re.compile(
     r"context.?(length|window|size)|maximum (input|sequence|model) length|maximum number of tokens|too many tokens"
     r"|too long|session_len|model token limit|range of input length|`max_new_tokens` must be <=|超长|长度超过"
-    r"|prompt length.{0,80}should not exceed",
+    r"|prompt length.{0,80}should not exceed|exceeds? (the )?(available )?(kv|context) (cache |memory |limit)"
+    r"|input length.{0,40}exceeds the maximum allowed length|`inputs` must have less than|exceed max message tokens"
+    r"|must be less than max_seq_len|prompt exceeds max length",
     re.I,
 )
 # Moderation, as OpenAI, Azure, Alibaba Cloud, Zhipu, Baidu and Tencent name it.
@@ -55,9 +57,11 @@ _NO_TOOLS = re.compile(
 # exceeded" is no such name: Gemini says so of its limits a minute.
 _UNPAID = re.compile(
     r"insufficient.?(quota|balance|funds|credits?)|billing.?hard.?limit|arrear|exceeded_current_quota_error"
-    r"|欠费|余额不足",
+    r"|欠费|余额不足|accountoverdue|freetieronly|setlimitexceeded|exhausted its free trial quota",
     re.I,
 )
+# As SiliconFlow and Anthropic begin, whose codes say nothing of it.
+_BALANCE = re.compile(r"(sorry, )?your (account|credit) balance is (insufficient|too low)", re.I)
 _OVERLOADED = re.compile(r"overloaded|rate.?limit|too.?many.?requests", re.I)
 _PAGE = re.compile(r"\s*(<!doctype html|<html)", re.I)
 _TITLE = re.compile(r"<title[^>]*>(.*?)</title>", re.I | re.DOTALL)
@@ -196,7 +200,7 @@ def is_unpaid(error: ServerError, status: int) -> bool:
     if status == 402:
         return True
     said = f"{error.names} {error.message}" if status == 429 else error.names
-    return status in (400, 403, 429) and _UNPAID.search(said) is not None
+    return status in (400, 403, 429) and bool(_UNPAID.search(said) or _BALANCE.match(error.message))
 
 
 def is_overload(error: ServerError) -> bool:
