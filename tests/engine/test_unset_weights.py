@@ -6,6 +6,7 @@ import subprocess
 import sys
 from typing import Any
 
+import pytest
 import torch
 from torch import nn
 
@@ -78,6 +79,7 @@ with FakeTensorMode(shape_env=ShapeEnv()):
 """
 
 
+@pytest.mark.slow
 def test_what_computes_with_shapes_finds_all_that_torch_knows_of_them() -> None:
     done = subprocess.run([sys.executable, "-c", SYMBOLIC], capture_output=True, text=True, check=False)
     assert done.stdout == "(4, 3)\n", done.stderr
