@@ -1,13 +1,14 @@
 """What holds for every metric and every filter there is, with the rows and options of tasks that use them.
 
-A sample that nobody answered has no score and changes no value. A new metric or filter needs a task in `TASKS`, or its
-options in `OTHERS`.
+A sample that nobody answered has no score and changes no value; a reply that repeats itself to its end is scored, in
+time that grows with its length. A new metric or filter needs a task in `TASKS`, or its options in `OTHERS`.
 """
 
 from __future__ import annotations
 
 import contextlib
 import functools
+import time
 from collections.abc import Callable
 from dataclasses import replace
 from pathlib import Path
@@ -158,7 +159,11 @@ def of_kind(kind: str) -> Case:
     spec = ScoringSpec(kind, metrics, tuple(pipelines) if kind == "generate_until" else (FilterPipeline(),))
     scorer = Scorer(spec, REGISTRY.metric, REGISTRY.filter)
     if kind == "generate_until":
-        return scorer, Sample("t", "", 0, {}, (Request("generate", Prompt("Q")),), "A", ("A", "B")), (Response("A"),)
+        return (
+            scorer,
+            Sample("t", "", 0, {"choices": ["A", "B"]}, (Request("generate", Prompt("Q")),), "A", ("A", "B")),
+            (Response("A"),),
+        )
     if kind == "multiple_choice":
         answer = Response(logprobs=(-1.0, -2.0), is_greedy=(True, False), token_counts=(1, 1))
         asked = Request("loglikelihood", Prompt("Q"), ("A", "B"))
@@ -210,3 +215,22 @@ def test_a_sample_that_nobody_answered_has_no_score_and_changes_no_value(case: C
     for before, after, key in zip(alone.metrics, along.metrics, scorer.keys, strict=False):
         of_groups = isinstance(key.metric, CorpusMetric) and after.unknown  # a question on the same picture has failed
         assert after.n == before.n and (after.value == before.value or (of_groups and after.value is None))
+
+
+@each_case
+def test_a_reply_that_repeats_itself_is_scored_in_time(case: Callable[[str], Case], name: str):
+    scorer, sample, _ = case(name)
+    if sample.requests[0].kind != "generate" or any(key.metric.name in PROGRAMS - {"judge"} for key in scorer.keys):
+        return
+
+    def seconds(reply: str) -> float:
+        begun = time.process_time()
+        found = scorer.score(sample, (Response(text=reply, finish_reason="stop"),) * len(sample.requests))
+        assert found.error is None
+        return time.process_time() - begun
+
+    length = 600 if name == "mucgec" else 6000  # it looks at each pair of signs of a sentence and its correction
+    for part in ("[", " ", "\n ", "答案", "\\frac{"):
+        reply = (part * length)[:length]
+        # Twice the length takes twice the time, not four times; what takes none is not looked at again.
+        assert seconds(reply) < 1.5 or seconds(reply) < 3.2 * seconds(reply[: length // 2]), part
