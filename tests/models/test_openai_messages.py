@@ -19,10 +19,32 @@ from harness_plugins.models.openai.errors import is_overflow, is_unpaid, parse_e
         "Total tokens of image and text exceed max message tokens.",
         "length of prompt_tokens (40000) must be less than max_seq_len (32768).",
         "Prompt exceeds max length",
+        "Input tokens exceed the configured limit of 272000 tokens. Your messages resulted in 300000 tokens.",
+        "the prompt token length 9000 exceeds the session length 8192",
+        "The number of tokens in prompt exceed the limit",
+        "Please reduce the length of the messages.",
     ],
 )
 def test_a_prompt_that_is_too_long_is_called_so(message: str) -> None:
-    assert is_overflow(message)
+    assert is_overflow(parse_error(json.dumps({"error": {"message": message}}).encode()))
+
+
+def test_a_prompt_that_is_too_long_is_called_so_by_the_errors_name() -> None:
+    error = {"error": {"code": "context_length_exceeded", "message": "Your request was refused."}}
+    assert is_overflow(parse_error(json.dumps(error).encode()))
+
+
+@pytest.mark.parametrize(
+    "message",
+    [
+        "Input tokens per minute limit exceeded. Try again in 2s.",
+        "You exceeded your current quota, please check your plan.",
+        "max_tokens must be at least 1",
+        "The model `long-context` does not exist",
+    ],
+)
+def test_other_refusals_are_no_long_prompt(message: str) -> None:
+    assert not is_overflow(parse_error(json.dumps({"error": {"message": message}}).encode()))
 
 
 @pytest.mark.parametrize(

@@ -20,7 +20,9 @@ _OVERFLOW = re.compile(
     r"|too long|session_len|model token limit|range of input length|`max_new_tokens` must be <=|超长|长度超过"
     r"|prompt length.{0,80}should not exceed|exceeds? (the )?(available )?(kv|context) (cache |memory |limit)"
     r"|input length.{0,40}exceeds the maximum allowed length|`inputs` must have less than|exceed max message tokens"
-    r"|must be less than max_seq_len|prompt exceeds max length",
+    r"|must be less than max_seq_len|prompt exceeds max length|session.{0,5}length"
+    r"|(input|prompt) tokens? (?!per)[^.]{0,60}exceed|tokens in (the )?prompt exceed"
+    r"|reduce the length of (the|your) (messages|prompt|input)|max_total_tokens",
     re.I,
 )
 # Moderation, as OpenAI, Azure, Alibaba Cloud, Zhipu, Baidu and Tencent name it.
@@ -183,15 +185,16 @@ def error_in_reply(value: Any, what: str) -> RequestError:
         return UnpaidError(error.message, status)
     if is_withheld(error):
         return WithheldError(f"refused by the server: {error.message}", status)
-    if is_overflow(error.message):
+    if is_overflow(error):
         return RequestError(message, 400)
     if status in (429, 529) or is_overload(error):
         return RetryableError(message, status or 429, throttled=True)
     return RetryableError(message, status)
 
 
-def is_overflow(message: str) -> bool:
-    return bool(_OVERFLOW.search(message))
+def is_overflow(error: ServerError) -> bool:
+    """Whether the prompt is longer than the model, by the error's name (`context_length_exceeded`) or its message."""
+    return _OVERFLOW.search(error.names) is not None or _OVERFLOW.search(error.message) is not None
 
 
 def is_unpaid(error: ServerError, status: int) -> bool:
@@ -222,7 +225,7 @@ def refusal(
 ) -> RequestError:
     """A status that will be the same at every try; with a remedy, where the cause lies in how all requests are sent."""
     message = f"status {status}: {error.message}"
-    if is_overflow(error.message) and status in (400, 413, 422):
+    if is_overflow(error) and status in (400, 413, 422):
         return RequestError(f"the prompt does not fit the model's window: {message}", status)
     if is_withheld(error):
         return WithheldError(message, status)
