@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import re
+from pathlib import Path
 from typing import Any
 
 import pytest
@@ -10,6 +11,7 @@ from openai_asking import answer, ask, make
 from scripted_server import Asked, Reply, ScriptedServer, chat, completion
 
 from harness import GenerationParams, Message, ModelOptions, Prompt, Request, UsageError
+from harness.testing import tiny_tokenizer
 from harness_plugins.models.openai import OpenAIModel
 from harness_plugins.models.openai.flavours import FLAVOURS
 
@@ -113,6 +115,26 @@ def test_a_prefill_that_a_server_would_answer_anew_is_refused_with_the_ways_out(
     assert not server.asked
     assert answer(make(server, continue_final_message=False), request).text == "yes"
     assert not {"continue_final_message", "add_generation_prompt"} & body(server).keys()
+
+
+@pytest.mark.parametrize("flavour", ["ollama", "lmdeploy"])
+def test_token_ids_are_not_sent_to_a_server_that_takes_none(
+    server: ScriptedServer, flavour: str, tmp_path: Path
+) -> None:
+    tiny_tokenizer().save_pretrained(tmp_path)
+    is_a(server, flavour)
+    args = {"api": "completions", "tokenizer": str(tmp_path), "max_length": 20}
+    turns = Prompt(messages=(Message("user", "Hi"),))
+    with pytest.raises(UsageError, match=rf"task 'task' is asked as a chat .* {FLAVOURS[flavour].title} takes none"):
+        answer(make(server, **args), Request("generate", turns, generation=GenerationParams()))
+    model = make(server, **args)
+    params = GenerationParams(max_new_tokens=8)
+    long = answer(model, Request("generate", Prompt("0 1 2 3 4 5 6 7 8 9 " * 5), generation=params))
+    assert long.text is None and "tokens more than max_length leaves" in (long.error or "")
+    assert not server.asked
+    server.answer = lambda _: completion("yes")
+    assert answer(model, Request("generate", Prompt("2 + 2"), generation=params)).text == "yes"
+    assert body(server)["prompt"] == "2 + 2"
 
 
 @pytest.mark.parametrize("flavour", ["llama.cpp", "ollama", "lmdeploy", "tensorrt_llm"])

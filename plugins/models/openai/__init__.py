@@ -234,7 +234,14 @@ class OpenAIModel(Model):
                 scores_prompt = request.kind != "generate" and not self.settings.scores_labels
                 prefilled = bool(request.prompt.prefill) and self._asking.by_chat(request)
                 continues = prefilled and self.settings.continue_final_message
-                self._needs.note(request, sample.task, scores_prompt=scores_prompt, continues=continues)
+                as_ids = request.kind == "generate" and request.prompt.is_chat and not self._asking.by_chat(request)
+                self._needs.note(
+                    request,
+                    sample.task,
+                    scores_prompt=scores_prompt,
+                    continues=continues,
+                    as_ids=as_ids and self.tokenizer_path is not None,
+                )
                 self._shown.update(media.kind for media in request.prompt.shown_media)
         if self.thinking != Thinking():
             self._check_thinking([request for sample in samples for request in sample.requests])

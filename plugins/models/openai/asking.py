@@ -223,6 +223,9 @@ class Asking:
             if encoded.errors:
                 return Response(error=encoded.errors[0])
             truncated = encoded.truncated.get(0, 0)
+            if truncated and not self.flavour.takes_ids:
+                window = f"the prompt has {truncated:,} tokens more than max_length leaves for it"
+                return Response(error=f"{window}, and {self.flavour.title} takes none that is cut, as token ids")
             # A rendered chat holds its BOS already: to ids, the server adds no second one.
             if truncated or request.prompt.is_chat:
                 body["prompt"] = list(encoded.generations[0].tokens)

@@ -23,7 +23,7 @@ class Flavour:
     renamed: of parameters of sampling. ignored: those that it drops without a word. neutral: what switches off its own
     ways of sampling, which it adds where a request says nothing. thinking: the dialect that it is told in. continues:
     whether it takes fields to go on with a prefilled answer; where not, it does so by itself, unless it `reopens` the
-    answer: ends the turn that was begun, and begins another.
+    answer: ends the turn that was begun, and begins another. takes_ids: whether a prompt may be token ids.
     """
 
     name: str
@@ -36,6 +36,7 @@ class Flavour:
     thinking: str = "template"
     continues: bool = True
     reopens: bool = False
+    takes_ids: bool = True
 
     def sampling(self, body: Mapping[str, Any], *, drawn: bool) -> dict[str, Any]:
         """The fields of sampling under this server's names. drawn: the answer is sampled."""
@@ -51,6 +52,7 @@ _OLLAMA = Flavour(
     ignored=frozenset({"top_k", "min_p", "repetition_penalty", "logit_bias"}),
     thinking="ollama",
     continues=False,
+    takes_ids=False,
 )
 _KNOWN = (
     Flavour("vllm", "vLLM", "vllm", (ECHO, PROMPT_LOGPROBS)),
@@ -73,6 +75,7 @@ _KNOWN = (
         neutral={"top_k": 0},  # else 40
         thinking="enable_thinking",
         continues=False,
+        takes_ids=False,
     ),
     Flavour("tensorrt_llm", "TensorRT-LLM", "tensorrt_llm", continues=False, reopens=True),
 )
@@ -113,15 +116,18 @@ class Needs:
 
     scores: str = ""
     continues: str = ""
+    ids: str = ""
     parameters: dict[str, str] = field(default_factory=dict)
 
-    def note(self, request: Request, task: str, *, scores_prompt: bool, continues: bool) -> None:
+    def note(self, request: Request, task: str, *, scores_prompt: bool, continues: bool, as_ids: bool) -> None:
         """scores_prompt: the request wants log-probabilities of its prompt. continues: it begins the answer, by chat,
-        and wants it gone on with."""
+        and wants it gone on with. as_ids: its prompt is sent as token ids."""
         if scores_prompt:
             self.scores = self.scores or task
         if continues:
             self.continues = self.continues or task
+        if as_ids:
+            self.ids = self.ids or task
         params = request.generation
         if params is not None:
             named = {name for name, value in params.extra if value not in (None, 0)}
@@ -142,6 +148,11 @@ class Needs:
                 f"task '{self.continues}' begins the answer itself, which {flavour.title} does not go on with by the "
                 "chat API: use --model_args api=completions,tokenizer=DIR, or continue_final_message=false to have "
                 "such a prompt answered anew"
+            )
+        if self.ids and not flavour.takes_ids:
+            raise UsageError(
+                f"task '{self.ids}' is asked as a chat by the completions API, which takes token ids, and "
+                f"{flavour.title} takes none: use --model_args api=chat"
             )
         if dropped := sorted(flavour.ignored & self.parameters.keys()):
             raise UsageError(
