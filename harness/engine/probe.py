@@ -14,13 +14,14 @@ from typing import Any
 import torch
 
 from harness.engine import memory
+from harness.engine.beams import BeamGenerator
 from harness.engine.cpu import threads
 from harness.engine.execute import Executor
 from harness.engine.generate import longest_slot
 from harness.engine.hearing import HearingDecoder
 from harness.engine.image_prompts import FIRST_ID
 from harness.engine.libraries import import_model_classes
-from harness.engine.plain import BatchLimits, GenerateRow, lengths_alone, padded_batches
+from harness.engine.plain import BatchLimits, GenerateRow, PlainGenerator, lengths_alone, padded_batches
 from harness.engine.planned_scores import plan_scores
 from harness.engine.prompt_queue import plan_generations
 from harness.engine.sampling import sampling_rule
@@ -102,9 +103,13 @@ def probe(encoded: Encoded, original: Original) -> StandInTimes:
         shared = executor.attention is not None
         scoring = (_scoring if shared else _scoring_alone)(executor, encoded.scores)
         searched, asked = _searched(encoded.generations)
-        generating = (_generating if shared else _generating_alone)(executor, original, asked) if asked else _Part()
+        generating = _Part()
+        if asked and shared:
+            generating = _generating(executor, original, asked)
+        elif asked:
+            generating = _in_batches(executor, executor.plain_generator(), original, asked)
         if searched:
-            generating += _searching(executor, original, searched)
+            generating += _in_batches(executor, executor.beam_generator(), original, searched)
         found.append(scoring.seconds + generating.seconds)
         weights.append(sum(each.numel() * each.element_size() for each in executor.model.parameters()))
         tokens += scoring.tokens + generating.tokens
@@ -247,20 +252,28 @@ def _generating(executor: Executor, original: Original, sequences: Sequence[Gene
     return _Part(prompts * (planned / max(1, computed)) + steps * (full_steps / max(1, number)), passed, int(unmade))
 
 
-def _generating_alone(executor: Executor, original: Original, sequences: Sequence[GenerateSequence]) -> _Part:
-    """The same of a model that continues prompts in batches, each until the last of them ends: one of middle size."""
-    rows = [_row(sequence, original.tokenizer, sequence.max_new_tokens) for sequence in sequences]
-    batches = sorted(executor.plain_generator().batches(rows), key=_padded)
-    batch = [row.sequence for row in batches[len(batches) // 2]]
+def _in_batches(
+    executor: Executor,
+    generator: PlainGenerator | BeamGenerator,
+    original: Original,
+    sequences: Sequence[GenerateSequence],
+) -> _Part:
+    """The same where prompts are continued in batches, each until the last of them ends: one of middle size, its
+    prompts as long as in the middle of their answers, if a prompt is what grows."""
+    tokenizer = original.tokenizer
+    rows = [_row(sequence, tokenizer, sequence.max_new_tokens) for sequence in sequences]
+    batches = sorted(generator.batches(rows), key=_padded)
+    middle = [row.sequence for row in batches[len(batches) // 2]]
+    batch = middle if executor.is_encoder_decoder else [_longer(sequence, sequence.request) for sequence in middle]
     _leave_blank(executor, batch)
     held = peak_memory()
-    list(executor.generate([_row(batch[0], original.tokenizer, 1)]))  # what is done once is not of the rate
-    generator = executor.plain_generator()
+    list(generator.run([_row(batch[0], tokenizer, 1)]))  # what is done once is not of the rate
+    timed = [_row(sequence, tokenizer, 1 + _STEPS) for sequence in batch]
     began = Seconds.now()
-    list(generator.run([_row(sequence, original.tokenizer, 1 + _STEPS) for sequence in batch]))
+    list(generator.run(timed))
     ended = Seconds.now()
     stepping = generator.begun or ended
-    computed = len(batch) * len(batch[0].tokens)
+    computed = _padded(timed)
     prompts = stepping.since(began) * (sum(map(_padded, batches)) / max(1, computed))
     steps = sum(max(row.sequence.max_new_tokens for row in each) - 1 for each in batches)
     unmade = _of_larger_batch(peak_memory() - held, computed, _padded(batches[-1]))
@@ -273,26 +286,6 @@ def _searched(sequences: Sequence[GenerateSequence]) -> tuple[list[GenerateSeque
     for sequence in sequences:
         apart[sampling_rule(sequence.params, None).num_beams == 1].append(sequence)
     return apart
-
-
-def _searching(executor: Executor, original: Original, sequences: Sequence[GenerateSequence]) -> _Part:
-    """The same of beam search: a batch of middle size whose prompts are as long as in the middle of their answers."""
-    generator, tokenizer = executor.beam_generator(), original.tokenizer
-    rows = [_row(sequence, tokenizer, sequence.max_new_tokens) for sequence in sequences]
-    batches = sorted(generator.batches(rows), key=_padded)
-    batch = batches[len(batches) // 2]
-    grown = [_longer(row.sequence, row.sequence.request) for row in batch]
-    held = peak_memory()
-    list(generator.run([_row(grown[0], tokenizer, 1)]))  # what is done once is not of the rate
-    began = Seconds.now()
-    list(generator.run([_row(sequence, tokenizer, 1 + _STEPS) for sequence in grown]))
-    ended = Seconds.now()
-    stepping = generator.begun or ended
-    computed = sum(len(sequence.tokens) for sequence in grown)
-    prompts = stepping.since(began) * (sum(map(_padded, batches)) / max(1, computed))
-    steps = sum(max(row.sequence.max_new_tokens for row in each) - 1 for each in batches)
-    unmade = _of_larger_batch(peak_memory() - held, _padded(batch), _padded(batches[-1]))
-    return _Part(prompts + ended.since(stepping) * (steps / _STEPS), computed + len(batch) * _STEPS, unmade)
 
 
 def _padded(batch: Sequence[GenerateRow]) -> int:
