@@ -8,8 +8,10 @@ import json
 import re
 from dataclasses import replace
 from pathlib import Path
+from typing import Any
 
 import pytest
+import yaml
 
 from harness.data.open import open_dataset
 from harness.errors import MachineError, UsageError
@@ -67,6 +69,19 @@ def rows_of(expression, limit=8, **overrides):
 
     for subset in task.subsets:
         yield from build_samples(task, subset, open_split, options)
+
+
+def events(text: str, loader: Any) -> list[tuple[str, Any]]:
+    return [(type(each).__name__, getattr(each, "value", None)) for each in yaml.parse(text, loader)]
+
+
+@pytest.mark.slow
+@pytest.mark.skipif(not hasattr(yaml, "CSafeLoader"), reason="PyYAML was built without libyaml")
+def test_task_files_are_the_same_where_yaml_has_no_libyaml() -> None:
+    """PyYAML's own parser is the stricter one: it takes no question mark in what stands unquoted between braces."""
+    for file in sorted((ROOT / "tasks").rglob("*.yaml")):
+        text = file.read_text(encoding="utf-8")
+        assert events(text, yaml.SafeLoader) == events(text, yaml.CSafeLoader), file
 
 
 def test_the_abilities_of_tasks_are_those_of_the_list():
