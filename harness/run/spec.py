@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
 from dataclasses import field, fields
+from pathlib import Path
 from typing import TYPE_CHECKING, Any, Self
 
 from harness.errors import UsageError
@@ -102,7 +103,16 @@ class RunSpec:
         values: dict[str, Any] = {
             name: tuple(value) if isinstance(value, list) else value for name, value in saved.items()
         }
+        values["include_path"] = tuple(_folder_here(folder) for folder in values.get("include_path", ()))
         return cls(**values)
+
+
+def _folder_here(recorded: str) -> str:
+    """A folder that a manifest names; where that is not there, as on another machine, one below the working folder that
+    ends in the same names, the most of them that are found."""
+    parts = Path(recorded).parts
+    ends = [Path(*parts[start:]) for start in range(len(parts))]  # the first is all of it
+    return str(next((end for end in ends if end.is_dir()), recorded))
 
 
 def problem_of_saved(saved: Mapping[str, JSON]) -> str | None:

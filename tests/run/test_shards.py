@@ -12,7 +12,7 @@ from typing import Any
 import pytest
 
 import harness
-from harness.errors import UsageError
+from harness.errors import HarnessError, UsageError
 from harness.record.run import RunFolder
 from harness.run.cuts import parts_of
 from harness.run.merge import merge
@@ -66,6 +66,30 @@ def test_merged_shards_are_what_one_process_leaves(tmp_path: Path, of: int, opti
         assert f"partial: shard {part} of {of}" in (shard / "report.html").read_text(encoding="utf-8")
     assert run(tmp_path / "merged", **options) == merged  # the command of the whole run finds all answers there
     assert harness.load_run(merged).manifest["sessions"][-1]["samples"] == 0
+
+
+def test_shards_are_merged_from_any_folder_and_where_the_project_was_moved(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    for name in ("here", "elsewhere"):
+        (tmp_path / name).mkdir()
+    monkeypatch.chdir(tmp_path / "here")
+    Path("my/tasks").mkdir(parents=True)
+    Path("my/tasks/sums.yaml").write_text(
+        "task: sums\ndataset_path: rows.jsonl\ntest_split: train\noutput_type: generate_until\ndoc_to_text: q\n"
+        "doc_to_target: a\nmetric_list: [{metric: exact_match}]\n"
+    )
+    Path("my/tasks/rows.jsonl").write_text('{"q": "1", "a": "1"}\n{"q": "2", "a": "2"}\n')
+    for part in (1, 2):
+        run(Path("parts"), f"{part}/2", tasks="sums", include_path="my/tasks")
+    monkeypatch.chdir(tmp_path / "elsewhere")
+    assert len(list(RunFolder.read(merge([tmp_path / "here/parts"], tmp_path / "merged").path).records())) == 2
+    (tmp_path / "here").rename(tmp_path / "moved")
+    monkeypatch.chdir(tmp_path / "moved/my")
+    assert len(list(RunFolder.read(merge([Path("../parts")], tmp_path / "again").path).records())) == 2
+    monkeypatch.chdir(tmp_path / "elsewhere")
+    with pytest.raises(HarnessError, match=re.escape(str(tmp_path / "here/my/tasks"))):
+        merge([tmp_path / "moved/parts"], tmp_path / "third")
 
 
 def test_a_merge_that_was_stopped_goes_on(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
