@@ -118,13 +118,15 @@ from harness.engine.cpu import keep_freed_memory
 def faults():
     before = resource.getrusage(resource.RUSAGE_SELF).ru_minflt
     for _ in range(20):
-        torch.ones(2_000_000)
+        torch.ones(10_000_000)  # more than the system's allocator keeps by itself
     return resource.getrusage(resource.RUSAGE_SELF).ru_minflt - before
 before = faults()
-print(keep_freed_memory(), before > 10 * faults())
+print(keep_freed_memory())
+faults()
+print(before > 1000 * faults())
 """
     done = subprocess.run([sys.executable, "-c", program], capture_output=True, text=True, check=False)
-    assert done.stdout == "True True\n", done.stderr
+    assert done.stdout == "True\nTrue\n", done.stderr
 
 
 def test_a_library_without_mallopt_is_no_error(monkeypatch: pytest.MonkeyPatch) -> None:

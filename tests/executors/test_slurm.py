@@ -160,7 +160,9 @@ def test_times_are_those_of_slurm_and_what_it_cannot_be_is_a_line(tmp_path: Path
 def test_a_job_that_leaves_nothing_is_told_with_what_slurm_says_of_it(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch, state: str
 ) -> None:
-    pytest.importorskip("submitit")
+    submitit = pytest.importorskip("submitit")
+    # It waits so long for a result's file to show on a disk that others write to.
+    monkeypatch.setattr(submitit.Job, "_results_timeout_s", 1)
     programs = {
         "sbatch": "echo Submitted batch job 7",
         "sacct": f"echo 'JobID|State'; echo '7_0|{state}'",
