@@ -56,7 +56,7 @@ class UnsetWeights(TorchFunctionMode):
             return result if named.get("device") is not None else result.to("meta")
         try:
             return func(*args, **named)
-        except NotImplementedError:
+        except NotImplementedError:  # as torch says of an operation whose kernel is not imported yet
             if not import_meta_kernels():
                 raise
             return func(*args, **named)

@@ -59,8 +59,6 @@ def manifest(
     user_name, user_args = spec.user_model or ("", {})
     if user is not None:
         command = without_secrets(command, user_args, user.secrets)
-    # Who scores the run again may do so from another folder.
-    folders = tuple(str(Path(folder).absolute()) for folder in spec.include_path)
     told = [spec.executor, *spec.log_to]
     for secret in secrets_in([each[1] for each in told if each is not None]):
         command = secret.hide_in(command)
@@ -69,7 +67,8 @@ def manifest(
         "command": command,
         "spec": {
             **asdict(replace(spec, model_args={}, user_model=None, executor=None, log_to=(), command=command)),
-            "include_path": list(folders),
+            # Who scores the run again may do so from another folder.
+            "include_path": [str(Path(folder).absolute()) for folder in spec.include_path],
             "model_args": args,
             **({"user_model": [user_name, shown_args(user_args, user.secrets)]} if user is not None else {}),
             **({"executor": [spec.executor[0], shown(spec.executor[1])]} if spec.executor is not None else {}),

@@ -12,7 +12,8 @@ from typing import Any
 from harness import CorpusMetric, Metric, Observation, hookimpl
 from harness.scoring import gold_texts, rank_correlation
 
-ALL_THE_SAME, TOO_CLOSE = 1e-14, 1e-10
+_ALL_THE_SAME, _TOO_CLOSE = 1e-14, 1e-10
+"""Parts of the squares: a spread below the first is taken for rounding alone; below the second, rounding decides r."""
 
 
 def _pair(seen: Observation) -> tuple[float, float] | None:
@@ -41,9 +42,9 @@ class Pearson(Metric):
         x, y, xx, yy, xy = means
         # Which part of the squares is spread, whatever the unit: of numbers that are all the same, only rounding.
         shares = [(square - mean * mean) / square if square else 0.0 for mean, square in ((x, xx), (y, yy))]
-        if min(shares) < ALL_THE_SAME:
+        if min(shares) < _ALL_THE_SAME:
             return 0.0
-        if min(shares) < TOO_CLOSE:
+        if min(shares) < _TOO_CLOSE:
             raise ValueError("the numbers lie too close together for their size: subtract what they have in common")
         return max(-1.0, min(1.0, (xy - x * y) / math.sqrt(shares[0] * xx * shares[1] * yy)))
 

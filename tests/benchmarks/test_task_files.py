@@ -76,7 +76,7 @@ def events(text: str, loader: Any) -> list[tuple[str, Any]]:
 
 
 @pytest.mark.slow
-@pytest.mark.skipif(not hasattr(yaml, "CSafeLoader"), reason="PyYAML was built without libyaml")
+@pytest.mark.skipif(not hasattr(yaml, "CSafeLoader"), reason="runs where PyYAML has libyaml to compare with")
 def test_task_files_are_the_same_where_yaml_has_no_libyaml() -> None:
     """PyYAML's own parser is the stricter one: it takes no question mark in what stands unquoted between braces."""
     for file in sorted((ROOT / "tasks").rglob("*.yaml")):

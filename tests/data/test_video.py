@@ -159,7 +159,7 @@ def test_a_video_that_has_changed_is_not_shown(tmp_path: Path) -> None:
 
 
 @pytest.mark.slow
-@pytest.mark.skipif(sys.platform != "linux", reason="reads the peak of memory as Linux counts it")
+@pytest.mark.skipif(sys.platform != "linux", reason="runs on Linux, as which it reads the peak of memory")
 def test_an_hour_takes_no_more_memory_than_a_minute(tmp_path: Path) -> None:
     def peak(frames: int) -> int:
         path = write_clip(tmp_path / f"{frames}.mp4", frames, codec="libx264", options={"preset": "ultrafast"}, fps=10)

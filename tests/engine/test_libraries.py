@@ -108,7 +108,7 @@ def test_threads_sleep_unless_the_user_says_otherwise_or_torch_is_there(
     assert {name: os.environ[name] for name in WAITING if name in os.environ} == found
 
 
-@pytest.mark.skipif(platform.libc_ver()[0] != "glibc", reason="only glibc is told")
+@pytest.mark.skipif(platform.libc_ver()[0] != "glibc", reason="runs with glibc, the only allocator that is told")
 def test_freed_memory_is_used_again() -> None:
     """Tensors as large as activations are made without asking the system for pages each time."""
     program = """\
@@ -147,7 +147,7 @@ libraries._open_torch()
 """
 
 
-@pytest.mark.skipif(sys.platform != "linux", reason="elsewhere torch opens its library itself")
+@pytest.mark.skipif(sys.platform != "linux", reason="runs on Linux: elsewhere torch opens its library itself")
 def test_the_largest_library_of_torch_is_opened_without_python() -> None:
     done = subprocess.run([sys.executable, "-c", OPENED], capture_output=True, text=True, check=False)
     assert done.stdout == "True False\n6.0\n", done.stderr

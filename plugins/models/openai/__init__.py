@@ -232,16 +232,11 @@ class OpenAIModel(Model):
             for request in sample.requests:
                 self._refuse_impossible(request, sample.task, sample.subset)
                 scores_prompt = request.kind != "generate" and not self.settings.scores_labels
-                prefilled = bool(request.prompt.prefill) and self._asking.by_chat(request)
-                continues = prefilled and self.settings.continue_final_message
-                as_ids = request.kind == "generate" and request.prompt.is_chat and not self._asking.by_chat(request)
-                self._needs.note(
-                    request,
-                    sample.task,
-                    scores_prompt=scores_prompt,
-                    continues=continues,
-                    as_ids=as_ids and self.tokenizer_path is not None,
-                )
+                by_chat, prompt = self._asking.by_chat(request), request.prompt
+                continues = bool(prompt.prefill) and by_chat and self.settings.continue_final_message
+                is_rendered = request.kind == "generate" and prompt.is_chat and not by_chat
+                as_ids = is_rendered and self.tokenizer_path is not None
+                self._needs.note(request, sample.task, scores_prompt=scores_prompt, continues=continues, as_ids=as_ids)
                 self._shown.update(media.kind for media in request.prompt.shown_media)
         if self.thinking != Thinking():
             self._check_thinking([request for sample in samples for request in sample.requests])
